@@ -1,0 +1,201 @@
+"""What can be asked of the memory."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from fedctl.messages.base import Answer, Request
+from fedctl.model.episode import Episode, EpisodeDraft, EpisodeFilter, Hit, Mode
+
+
+class StoreResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of one draft.
+
+    `deleted`: the id carries a tombstone, nothing was stored. `existing`: the same episode was there already.
+    `skipped`: another episode has the id and the caller wanted that passed over. `error` is the `error` object.
+    """
+
+    ok: bool
+    id: str
+    seq: int | None = None
+    deleted: bool = False
+    existing: bool = False
+    skipped: bool = False
+    episode: Episode | None = None
+    error: dict[str, Any] | None = None
+
+
+class StoreAnswer(Answer):
+    """One result a draft, in order."""
+
+    results: list[StoreResult]
+
+
+class StoreEpisodes(Request[StoreAnswer], tag="memory.store"):
+    """Store up to 1,000 episodes in one transaction; refused ones are reported one by one.
+
+    The same id with the same content is the same episode, with other content a conflict (or `skipped`).
+    """
+
+    episodes: list[EpisodeDraft]
+    on_conflict: Literal["error", "skip"] = "error"
+    echo: bool = False
+
+
+class QueryAnswer(Answer):
+    """`pending`: the tenant's episodes that have no vector yet. `notes`: what the asker should know of the answer."""
+
+    hits: list[Hit]
+    pending: int
+    notes: list[str]
+
+
+class QueryEpisodes(Request[QueryAnswer], tag="memory.query"):
+    """Search by meaning, by words, or by both. `k` is 1 to 1,000; `reward_weight` within [0, 1].
+
+    `fresh` waits until no episode of the tenant lacks its vector.
+    """
+
+    text: str
+    k: int = 10
+    mode: Mode = "hybrid"
+    filter: EpisodeFilter = EpisodeFilter()
+    reward_weight: float = 0.1
+    fresh: bool = False
+    explain: bool = False
+
+
+class GetAnswer(Answer):
+    """The episodes found, in the order asked; `rest` are the ids that did not fit in this page."""
+
+    episodes: list[Episode]
+    missing: list[str]
+    rest: list[str]
+
+
+class GetEpisodes(Request[GetAnswer], tag="memory.get"):
+    """Fetch episodes by id."""
+
+    ids: list[str]
+
+
+class ListAnswer(Answer):
+    """A page of episodes; `cursor` (None at the end) asks for the next one; `total` is set when it was asked for."""
+
+    episodes: list[Episode]
+    cursor: int | None
+    total: int | None
+
+
+class ListEpisodes(Request[ListAnswer], tag="memory.list"):
+    """List episodes, newest stored first unless `order` says otherwise."""
+
+    filter: EpisodeFilter = EpisodeFilter()
+    limit: int = 1000
+    cursor: int | None = None
+    order: Literal["newest", "oldest"] = "newest"
+    with_vectors: bool = False
+    count: bool = False
+
+
+class DeleteAnswer(Answer):
+    """`deleted` ids (with `dry_run`: that would go), `missing` ids, and whether a filter has `more` left."""
+
+    deleted: list[str]
+    missing: list[str]
+    more: bool
+    total: int | None
+
+
+class DeleteEpisodes(Request[DeleteAnswer], tag="memory.delete"):
+    """Delete by ids, or by a filter that is not empty: at most 1,000 a call. Each leaves a tombstone."""
+
+    ids: list[str] = []
+    filter: EpisodeFilter | None = None
+    dry_run: bool = False
+
+
+class PullAnswer(Answer):
+    """A page of what happened to the tenant's memory.
+
+    Ask again with `cursor` while `more`. `epoch` changes when the store was restored from a backup.
+    """
+
+    episodes: list[Episode]
+    deleted: list[str]
+    cursor: int
+    more: bool
+    epoch: str
+
+
+class PullEpisodes(Request[PullAnswer], tag="memory.pull"):
+    """Take over the tenant's memory: what came after `cursor` (0: the whole history, oldest first).
+
+    Without a cursor: the `limit` episodes nearest to `query`, or the newest ones, and the cursor of now.
+    """
+
+    cursor: int | None = None
+    limit: int = 100
+    query: str | None = None
+    with_vectors: bool = False
+
+
+class IndexStats(msgspec.Struct, frozen=True, kw_only=True):
+    """The vector index of one tenant: rows in the snapshot, rows searched beside it, and the file."""
+
+    form: Literal["flat", "none"]
+    model: str | None
+    vectors: int
+    tail: int
+    size_bytes: int
+    updated_at: str | None
+
+
+class MemoryStatsAnswer(Answer):
+    """Counts of one tenant's memory; `tenants` counts all tenants of the store for its owner, else 1."""
+
+    tenant_id: str
+    episodes: int
+    deleted: int
+    tenants: int
+    pending_embeddings: int
+    index: IndexStats
+    store_bytes: int
+
+
+class MemoryStats(Request[MemoryStatsAnswer], tag="memory.stats"):
+    """How much the tenant remembers, and what is still to be embedded."""
+
+
+class ReindexAnswer(Answer):
+    """`embedded` in this step, `remaining` after it."""
+
+    embedded: int
+    remaining: int
+    model: str
+
+
+class Reindex(Request[ReindexAnswer], tag="memory.reindex"):
+    """One step of (re-)embedding the tenant's episodes with the model at hand.
+
+    With `begin` every episode that lacks a vector of that model is queued, and the model becomes the store's;
+    further steps embed for `budget_ms`; the step that leaves nothing behind rewrites the index file.
+    """
+
+    begin: bool = False
+    budget_ms: int = 1000
+
+
+class EmbedAnswer(Answer):
+    """One float16 blob a text, as in `Embedding`."""
+
+    model: str
+    vectors: list[bytes]
+
+
+class EmbedTexts(Request[EmbedAnswer], tag="memory.embed"):
+    """Embed up to 64 texts: for agents, which carry no model of their own."""
+
+    texts: list[str]

@@ -1,0 +1,35 @@
+"""What can be asked of the store as a whole."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from fedctl.messages.base import Answer, Request
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing a check found: where, what, and what mends it."""
+
+    check: str
+    severity: Literal["derived", "data"]
+    message: str
+    fix: str
+
+
+class CheckAnswer(Answer):
+    """What was checked and what was found; clean when `findings` is empty."""
+
+    checks: list[str]
+    findings: list[Finding]
+    episodes: int
+
+
+class CheckStore(Request[CheckAnswer], tag="store.check"):
+    """Check that the database is whole and that what is derived from it agrees with it.
+
+    Without `full`: counts, the change log, index digests. With it: SQLite's integrity check and every vector.
+    """
+
+    full: bool = False

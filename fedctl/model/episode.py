@@ -1,0 +1,120 @@
+"""Episodes: what an agent tried, what came of it, and what it was worth."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+SUCCESS_REWARD = 0.7
+"""An episode without a `success` of its own counts as one from this reward on."""
+
+Mode = Literal["hybrid", "semantic", "keyword"]
+
+
+class Embedding(msgspec.Struct, frozen=True, kw_only=True):
+    """Vectors of one episode under one model.
+
+    `vectors` holds one little-endian float16 blob a chunk (base64 in JSON), `2 * dim` bytes each, of norm 1.
+    """
+
+    model: str
+    vectors: list[bytes]
+
+
+class EpisodeDraft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """An episode as a caller gives it.
+
+    `input` and `output` are any JSON value and come back type for type. `reward` is None or within [0, 1];
+    `success` defaults to `reward >= 0.7`. `created_at` (RFC 3339) defaults to the moment of storing. `seq` is
+    accepted, so that what was exported can be imported, and ignored.
+    """
+
+    id: str
+    task: str
+    tenant_id: str | None = None
+    agent_id: str | None = None
+    session_id: str | None = None
+    input: Any = None
+    output: Any = None
+    reward: float | None = None
+    success: bool | None = None
+    critique: str | None = None
+    tokens_used: int | None = None
+    latency_ms: float | None = None
+    metadata: dict[str, Any] | None = None
+    pinned: bool = False
+    created_at: str | None = None
+    seq: int | None = None
+    embedding: Embedding | None = None
+
+
+class Episode(msgspec.Struct, frozen=True, kw_only=True):
+    """An episode as it is kept. `seq` is its place in the store's change log; `created_at` is RFC 3339 UTC."""
+
+    id: str
+    tenant_id: str
+    agent_id: str | None
+    session_id: str | None
+    task: str
+    input: Any
+    output: Any
+    reward: float | None
+    success: bool | None
+    critique: str | None
+    tokens_used: int | None
+    latency_ms: float | None
+    metadata: dict[str, Any]
+    pinned: bool
+    created_at: str
+    seq: int
+    embedding: Embedding | None | msgspec.UnsetType = msgspec.UNSET
+
+
+class EpisodeFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Which episodes a verb is about. Everything given must hold; nothing given means all of the tenant.
+
+    `since` (inclusive) and `until` (exclusive) are RFC 3339; `where` holds `(dotted path, operator, JSON value)`
+    on `metadata`, operators `=`, `!=`, `<`, `<=`, `>`, `>=`, compared only between values of one type.
+    """
+
+    agent_id: str | None = None
+    session_id: str | None = None
+    task: str | None = None
+    min_reward: float | None = None
+    success: bool | None = None
+    since: str | None = None
+    until: str | None = None
+    where: list[tuple[str, str, Any]] = []
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is filtered."""
+        return self == EpisodeFilter()
+
+
+class Match(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a hit stands where it stands.
+
+    `semantic` is the cosine (None: not searched, or no vector yet), `keyword` the BM25 score (larger is better,
+    None: no word matched), `reward` the factor the fused score was multiplied by, `index` where the vector was
+    found: `flat`, `tail`, or None.
+    """
+
+    semantic: float | None
+    keyword: float | None
+    reward: float
+    index: str | None
+
+
+class Hit(msgspec.Struct, frozen=True, kw_only=True):
+    """One answer of a query, best first; `rank` counts from 1.
+
+    `episode` is None where the page was full: the rest is fetched by `id` (client/paging).
+    """
+
+    rank: int
+    score: float
+    id: str
+    episode: Episode | None
+    match: Match | None = None

@@ -1,0 +1,64 @@
+"""What a hub says of itself, and what it tells those who watch."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+EventKind = Literal["episode_stored", "episode_deleted", "agent_status", "token_revoked"]
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of the change log: what happened to which thing, and when.
+
+    `subject` is the id of an episode, an agent or a token; `detail` is plain JSON (an agent's status, the agent
+    that stored an episode).
+    """
+
+    seq: int
+    tenant_id: str
+    kind: EventKind
+    subject: str
+    detail: dict[str, Any]
+    at: str
+
+
+class Latency(msgspec.Struct, frozen=True, kw_only=True):
+    """How long one operation took inside the hub, over its last 1,000 calls; milliseconds."""
+
+    count: int
+    mean_ms: float
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+
+
+class HubStats(msgspec.Struct, frozen=True, kw_only=True):
+    """A hub's figures. `latencies` is by operation; sizes in bytes."""
+
+    connected_agents: int
+    connections: int
+    episodes: int
+    tenants: int
+    pending_embeddings: int
+    uptime_s: float
+    latencies: dict[str, Latency]
+    operations: int
+    errors: dict[str, int]
+    commits: int
+    acked_episodes: int
+    rss_bytes: int
+
+
+class HubInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a hub listens. `url` is its WebSocket, `http_url` its plain GETs, `socket` its Unix socket."""
+
+    pid: int
+    version: str
+    url: str
+    http_url: str
+    socket: str
+    home: str
+    started_at: str
+    ready: bool

@@ -16,6 +16,10 @@ class Clock:
         """Return seconds on a clock that never jumps; only differences mean anything."""
         return time.monotonic()
 
+    def sleep_s(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
     def new_id(self) -> str:
         """Return a UUIDv7 as text (RFC 9562): 48 bits of milliseconds, then 74 random bits, sortable by time."""
         import uuid_utils  # noqa: PLC0415  loaded where an id is made: start-up is a feature

@@ -118,3 +118,43 @@ class Hit(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     episode: Episode | None
     match: Match | None = None
+
+
+WHERE_OPERATORS = ("=", "!=", "<", "<=", ">", ">=")
+
+
+def holds(document: dict[str, Any], path: str, operator: str, wanted: Any) -> bool:
+    """Return whether the value at a dotted `path` compares to `wanted`.
+
+    Numbers compare with numbers, text with text; other kinds (true, null, lists) are equal or not, and never
+    ordered. A path that leads nowhere fulfils only `!=`.
+    """
+    value: Any = document
+    # A key may itself hold a dot: the whole rest of the path is tried before its first part.
+    rest = path
+    while True:
+        if isinstance(value, dict) and rest in value:
+            value = value[rest]
+            break
+        head, dot, rest = rest.partition(".")
+        if not dot or not isinstance(value, dict) or head not in value:
+            return operator == "!="
+        value = value[head]
+    same_kind = _kind(value) == _kind(wanted)
+    if operator == "=":
+        return same_kind and bool(value == wanted)
+    if operator == "!=":
+        return not (same_kind and value == wanted)
+    if not same_kind or _kind(value) not in ("number", "text"):
+        return False
+    return bool(
+        {"<": value < wanted, "<=": value <= wanted, ">": value > wanted, ">=": value >= wanted}[operator]
+    )
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int | float):
+        return "number"
+    return "text" if isinstance(value, str) else type(value).__name__

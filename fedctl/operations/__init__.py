@@ -1,1 +1,1 @@
-
+"""What fedctl can do: one synchronous function per request, in one table."""

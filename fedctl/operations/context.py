@@ -1,0 +1,80 @@
+"""What an operation needs: the store, the means of recall, the clock; and, inside a hub, the hub."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from fedctl.recall.text import TEXT_FORM
+from fedctl.store.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from fedctl.access.keys import KeyRing
+    from fedctl.clock import Clock
+    from fedctl.model.hub import HubInfo, HubStats
+    from fedctl.recall.embedder import Embedder
+    from fedctl.recall.index import IndexFolder, Part
+
+
+class HubSide(Protocol):
+    """What a running hub lends to operations."""
+
+    def info(self) -> HubInfo:
+        """Return where it listens."""
+        ...
+
+    def stats(self) -> HubStats:
+        """Return its figures; those of the store are filled in by the operation."""
+        ...
+
+    def stop_agent(self, tenant_id: str, agent_id: str) -> None:
+        """Ask a connected agent to end; `NotFound` when it is not connected."""
+        ...
+
+
+class Recall:
+    """The model and the index files, shared by all threads of a process."""
+
+    def __init__(self, embedder: Embedder, index: IndexFolder) -> None:
+        self.embedder = embedder
+        self.index = index
+        self.open_parts: dict[tuple[int, int], tuple[str, Part]] = {}
+        """(tenant key, model key) -> the stamp of the mapped files and what they hold."""
+
+    @property
+    def model_tag(self) -> str:
+        """The model's id with the form of the embedded text: what a vector is tagged with."""
+        return f"{self.embedder.model_id}/t{TEXT_FORM}"
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True):
+    """One thread's means. `fork` makes another's.
+
+    `hub` is None in-process: there nobody embeds in the background, so a query does it first.
+    """
+
+    home: Path
+    store: Store
+    recall: Recall
+    clock: Clock
+    access: KeyRing
+    hub: HubSide | None = None
+    timeout_s: float = 30.0
+    log: Callable[[str], None] = lambda _line: None
+
+    def fork(self) -> Context:
+        """Return a context for another thread: a connection of its own, the same model and index files."""
+        store = Store.open(self.home, self.clock, create=False, timeout_s=self.timeout_s)
+        return msgspec.structs.replace(self, store=store)
+
+    def with_hub(self, hub: HubSide, log: Callable[[str], None]) -> Context:
+        """Return the same context inside a hub."""
+        return msgspec.structs.replace(self, hub=hub, log=log)
+
+    def close(self) -> None:
+        """Close the store's connection."""
+        self.store.close()

@@ -1,0 +1,320 @@
+"""Vectors: embedding what waits for it, keeping the index files in step with the rows, and searching both.
+
+SQLite is the truth and an index file is a cache: whatever is missing, short, damaged, foreign or stale is dropped
+and built anew from rows; until then the rows are searched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from fedctl.recall import index
+from fedctl.recall.text import embedding_text
+from fedctl.store.embedding import BlockRow, Model, Queued, SnapshotRow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fedctl.operations.context import Context
+    from fedctl.recall.index import Files, Part, Search
+
+EMBED_SLICE = 32
+"""Episodes embedded between two looks at the clock."""
+TAIL_ROWS = 1000
+"""So many vectors beside the snapshot are searched in a millisecond; more are appended to it."""
+APPEND_ROWS = 20_000
+"""Vectors in one block of a snapshot: 15 MB at 384 dimensions."""
+DEAD_SHARE = 0.2
+"""A snapshot that is this much dead is written anew."""
+MODEL_SETTING = "model"
+
+
+def active_model(ctx: Context) -> Model | None:
+    """Return the model whose vectors the store is searched by; None before the first vector."""
+    tag = ctx.store.settings.get(MODEL_SETTING)
+    return None if tag is None else ctx.store.embeddings.model(tag)
+
+
+def model_note(ctx: Context, model: Model | None) -> str | None:
+    """Return why the model at hand cannot search the store, or None when it can."""
+    if model is None or model.id == ctx.recall.model_tag:
+        return None
+    return (
+        f"the memory is embedded with {model.id}, this fedctl uses {ctx.recall.model_tag}: "
+        "searched by words only; to re-embed run: fedctl memory reindex"
+    )
+
+
+def adopt_model(ctx: Context, *, switch: bool = False) -> Model | None:
+    """Return the store's model; a store without one (or with `switch` any store) takes the model at hand.
+
+    Inside a write transaction. None when the store's model is another one.
+    """
+    model = active_model(ctx)
+    if model is not None and model.id != ctx.recall.model_tag and not switch:
+        return None
+    if model is None or model.id != ctx.recall.model_tag:
+        model = ctx.store.embeddings.add_model(ctx.recall.model_tag, ctx.recall.embedder.dim)
+        ctx.store.settings.put(MODEL_SETTING, model.id)
+    return model
+
+
+# -- embedding ---------------------------------------------------------------------------------------------------
+
+
+def embed_pending(ctx: Context, *, budget_s: float | None, tenant_key: int | None = None) -> int:
+    """Embed waiting episodes, newest first, until none is left or the budget is spent; return how many remain.
+
+    Inference happens outside the transaction; the vectors of a slice are then written together.
+    """
+    if model_note(ctx, active_model(ctx)) is not None:
+        return ctx.store.embeddings.pending(tenant_key)
+    deadline = None if budget_s is None else ctx.clock.monotonic_s() + budget_s
+    while True:
+        waiting = ctx.store.embeddings.queued(tenant_key, EMBED_SLICE)
+        if not waiting:
+            return 0
+        _embed(ctx, waiting)
+        if deadline is not None and ctx.clock.monotonic_s() >= deadline:
+            return ctx.store.embeddings.pending(tenant_key)
+
+
+def _embed(ctx: Context, waiting: list[Queued]) -> None:
+    decode = msgspec.json.decode
+    texts = [
+        embedding_text(one.agent_id, one.task, decode(one.input), decode(one.output), one.critique) for one in waiting
+    ]
+    blobs = index.to_blobs(ctx.recall.embedder.embed(texts))
+    with ctx.store.write():
+        model = adopt_model(ctx)
+        if model is None:  # another process has switched the store to its model meanwhile
+            return
+        left = ctx.store.embeddings.still_queued([one.seq for one in waiting])
+        for one, blob in zip(waiting, blobs, strict=True):
+            if one.seq in left:
+                ctx.store.embeddings.add(one.tenant_key, model.key, [(one.seq, [blob])])
+
+
+# -- the index files ---------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _maintenance(ctx: Context) -> Iterator[bool]:
+    """Hold the maintenance lock; False when another process holds it, which then does the work."""
+    descriptor = os.open(ctx.home / "maintenance.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        yield False
+    else:
+        yield True
+    finally:
+        os.close(descriptor)
+
+
+def maintain(ctx: Context) -> bool:
+    """Bring every tenant's index file up to its rows and merge words; return whether anything was done.
+
+    Slices of work under the maintenance lock; each write transaction is short.
+    """
+    model = active_model(ctx)
+    busy = False
+    with _maintenance(ctx) as mine:
+        if not mine:
+            return False
+        for tenant_key, _ in ctx.store.tenants.all():
+            if model is not None:
+                busy = _compact(ctx, tenant_key, model, rewrite=False) or busy
+            with ctx.store.write():
+                busy = ctx.store.episodes.merge_words(tenant_key) or busy
+    return busy
+
+
+def compact(ctx: Context, tenant_key: int, *, rewrite: bool = False) -> bool:
+    """Bring one tenant's index file up to its rows; with `rewrite` make it anew whatever it looks like."""
+    model = active_model(ctx)
+    if model is None:
+        return False
+    with _maintenance(ctx) as mine:
+        return mine and _compact(ctx, tenant_key, model, rewrite=rewrite)
+
+
+def _compact(ctx: Context, tenant_key: int, model: Model, *, rewrite: bool) -> bool:
+    store = ctx.store.embeddings
+    snapshot = store.snapshot(tenant_key, model.key)
+    if snapshot is not None:
+        dead = snapshot.vectors - (store.count(tenant_key, model.key) - _tail_count(ctx, tenant_key, model, snapshot))
+        rewrite = rewrite or dead > DEAD_SHARE * snapshot.vectors
+        rewrite = rewrite or not _trusted(ctx, tenant_key, model, snapshot)
+    through = 0 if snapshot is None or rewrite else snapshot.through_key
+    if not rewrite and store.count_after(tenant_key, model.key, through, TAIL_ROWS + 1) <= TAIL_ROWS:
+        return False
+    _append(ctx, tenant_key, model, None if rewrite else snapshot)
+    if rewrite and snapshot is not None:
+        ctx.recall.index.remove(ctx.recall.index.files(tenant_key, model.key, snapshot.generation))
+    return True
+
+
+def _tail_count(ctx: Context, tenant_key: int, model: Model, snapshot: SnapshotRow) -> int:
+    return ctx.store.embeddings.count_after(tenant_key, model.key, snapshot.through_key, 1 << 60)
+
+
+def _append(ctx: Context, tenant_key: int, model: Model, snapshot: SnapshotRow | None) -> None:
+    """Append all rows beyond the snapshot to it, block by block; without one begin a new generation.
+
+    A new generation is published with its last block, so that nobody meets half of one.
+    """
+    generation = ctx.clock.new_id() if snapshot is None else snapshot.generation
+    vectors = 0 if snapshot is None else snapshot.vectors
+    through = 0 if snapshot is None else snapshot.through_key
+    files = ctx.recall.index.files(tenant_key, model.key, generation)
+    unpublished: list[tuple[index.Block, str]] = []
+    while rows := ctx.store.embeddings.after(tenant_key, model.key, through, APPEND_ROWS):
+        unpublished.append(ctx.recall.index.append(files, vectors, rows, model.dim))
+        vectors += len(rows)
+        through = rows[-1][0]
+        if snapshot is None and len(rows) == APPEND_ROWS:
+            continue
+        _publish(ctx, tenant_key, model, generation, through, unpublished, fresh=snapshot is None)
+        unpublished.clear()
+        snapshot = ctx.store.embeddings.snapshot(tenant_key, model.key)
+    if unpublished:
+        _publish(ctx, tenant_key, model, generation, through, unpublished, fresh=True)
+    elif not vectors and (old := ctx.store.embeddings.snapshot(tenant_key, model.key)):
+        with ctx.store.write():
+            ctx.store.embeddings.drop_snapshot(tenant_key, model.key, old.generation)
+
+
+def _publish(  # noqa: PLR0913  what a snapshot is made of
+    ctx: Context, tenant_key: int, model: Model, generation: str, through: int,
+    blocks: list[tuple[index.Block, str]], *, fresh: bool,
+) -> None:  # fmt: skip
+    last, stamp = blocks[-1]
+    with ctx.store.write():
+        for number, (block, _) in enumerate(blocks):
+            ctx.store.embeddings.put_snapshot(
+                tenant_key,
+                model.key,
+                generation=generation,
+                vectors=last.first + last.count,
+                through_key=through,
+                stamp=stamp,
+                now_ms=ctx.clock.now_ms(),
+                block=BlockRow(block.first, block.count, block.digest),
+                fresh=fresh and number == 0,
+            )
+
+
+def _trusted(ctx: Context, tenant_key: int, model: Model, snapshot: SnapshotRow) -> bool:
+    """Return whether a snapshot's files are what was published; digests are read only when the files look changed."""
+    files = ctx.recall.index.files(tenant_key, model.key, snapshot.generation)
+    now = index.stamp(files)
+    return now is not None and (now == snapshot.stamp or _verified(ctx, tenant_key, model, snapshot, files, now))
+
+
+def _verified(  # noqa: PLR0913
+    ctx: Context, tenant_key: int, model: Model, snapshot: SnapshotRow, files: Files, now: str
+) -> bool:
+    blocks = [index.Block(*block) for block in ctx.store.embeddings.blocks(tenant_key, model.key)]
+    if sum(block.count for block in blocks) != snapshot.vectors:
+        return False
+    if not ctx.recall.index.verify(files, blocks, model.dim):
+        return False
+    if index.stamp(files) == now:  # nobody appended while it was read: the new look can be recorded
+        with ctx.store.write():
+            ctx.store.embeddings.restamp(tenant_key, model.key, snapshot, now)
+    return True
+
+
+def verify_all(ctx: Context, tenant_key: int, *, always: bool) -> str | None:
+    """Return what is wrong with a tenant's index file, or None; with `always` digests are read in any case."""
+    model = active_model(ctx)
+    snapshot = None if model is None else ctx.store.embeddings.snapshot(tenant_key, model.key)
+    if model is None or snapshot is None:
+        return None
+    files = ctx.recall.index.files(tenant_key, model.key, snapshot.generation)
+    now = index.stamp(files)
+    if now is None:
+        return "an index file is missing or no regular file"
+    if (always or now != snapshot.stamp) and not _verified(ctx, tenant_key, model, snapshot, files, now):
+        return "an index file is damaged"
+    return None
+
+
+def sweep_files(ctx: Context) -> int:
+    """Delete index files that no snapshot names (left by a crash); return how many went."""
+    with _maintenance(ctx) as mine:
+        if not mine:
+            return 0
+        live = [ctx.recall.index.files(*row) for row in ctx.store.embeddings.snapshots()]
+        return ctx.recall.index.sweep(live)
+
+
+# -- searching ---------------------------------------------------------------------------------------------------
+
+
+def search(ctx: Context, tenant_key: int, model: Model, text: str) -> Search:
+    """Return the cosines of a question to all of a tenant's vectors: the snapshot and the rows beyond it."""
+    question = ctx.recall.embedder.embed([text])[0]
+    return index.Search(parts(ctx, tenant_key, model), question)
+
+
+def parts(ctx: Context, tenant_key: int, model: Model) -> list[Part]:
+    """Return all of a tenant's vectors, from the snapshot where it can be trusted and from rows where not."""
+    with ctx.store.read():
+        snapshot = ctx.store.embeddings.snapshot(tenant_key, model.key)
+        part = None if snapshot is None else _open(ctx, tenant_key, model, snapshot)
+        through = 0 if part is None or snapshot is None else snapshot.through_key
+        found = [] if part is None else [part]
+        while rows := ctx.store.embeddings.after(tenant_key, model.key, through, APPEND_ROWS):
+            found.append(index.tail(rows, model.dim))
+            through = rows[-1][0]
+            if len(rows) < APPEND_ROWS:
+                break
+    if snapshot is not None and part is None:
+        _give_up(ctx, tenant_key, model, snapshot)
+    return found
+
+
+def _give_up(ctx: Context, tenant_key: int, model: Model, snapshot: SnapshotRow) -> None:
+    """Forget a snapshot that cannot be used, unless it was replaced while this search ran: then nothing is amiss."""
+    with ctx.store.write():
+        dropped = ctx.store.embeddings.drop_snapshot(tenant_key, model.key, snapshot.generation)
+    if dropped:
+        ctx.log(f"index of tenant {tenant_key}: missing or damaged, searched by rows and built anew")
+        ctx.recall.index.remove(ctx.recall.index.files(tenant_key, model.key, snapshot.generation))
+
+
+def _open(ctx: Context, tenant_key: int, model: Model, snapshot: SnapshotRow) -> Part | None:
+    files = ctx.recall.index.files(tenant_key, model.key, snapshot.generation)
+    now = index.stamp(files)
+    if now is None:
+        return None
+    place, mark = (tenant_key, model.key), f"{snapshot.generation}:{snapshot.vectors}:{now}"
+    cached = ctx.recall.open_parts.get(place)
+    if cached is not None and cached[0] == mark:
+        return cached[1]
+    if now != snapshot.stamp and not _intact(ctx, tenant_key, model, snapshot, files):
+        return None
+    part = ctx.recall.index.open(files, snapshot.vectors, model.dim)
+    if part is not None:
+        ctx.recall.open_parts[place] = (mark, part)
+    return part
+
+
+def _intact(ctx: Context, tenant_key: int, model: Model, snapshot: SnapshotRow, files: Files) -> bool:
+    # Inside a read snapshot nothing can be written: the new look of a good file is recorded by the next upkeep.
+    blocks = [index.Block(*block) for block in ctx.store.embeddings.blocks(tenant_key, model.key)]
+    return sum(block.count for block in blocks) == snapshot.vectors and ctx.recall.index.verify(
+        files, blocks, model.dim
+    )
+
+
+def embed_texts(ctx: Context, texts: list[str]) -> list[bytes]:
+    """Return one float16 blob a text."""
+    return index.to_blobs(ctx.recall.embedder.embed(texts))

@@ -1,0 +1,641 @@
+"""What the memory does: store, find, fetch, list, delete, pull, re-embed."""
+
+from __future__ import annotations
+
+import math
+import struct
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from fedctl.errors import Conflict, FedctlError, UsageError
+from fedctl.messages import memory as m
+from fedctl.model import limits
+from fedctl.model.episode import (
+    SUCCESS_REWARD,
+    WHERE_OPERATORS,
+    Embedding,
+    Episode,
+    EpisodeDraft,
+    EpisodeFilter,
+    Hit,
+    Match,
+)
+from fedctl.model.time import from_rfc3339, to_rfc3339
+from fedctl.operations import embedding
+from fedctl.recall import rank, text
+from fedctl.store.memory import NewEpisode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from fedctl.model.principal import Principal
+    from fedctl.operations.context import Context
+    from fedctl.recall.index import Search
+
+QUERY_EMBED_BUDGET_S = 2.0
+"""How long a query without a hub embeds what still waits, before it searches."""
+_NORM_TOLERANCE = 0.02
+_EMBED_MAX_TEXTS = 64
+
+_encode = msgspec.json.Encoder().encode
+_encode_sorted = msgspec.json.Encoder(order="deterministic").encode
+
+
+# -- storing -----------------------------------------------------------------------------------------------------
+
+
+def store(ctx: Context, who: Principal, request: m.StoreEpisodes) -> m.StoreAnswer:
+    """Store drafts in one transaction; each refused one is reported in its place and nothing of it is kept."""
+    if len(request.episodes) > limits.BATCH_MAX_ITEMS:
+        raise UsageError(f"a batch holds at most {limits.BATCH_MAX_ITEMS} episodes, this one {len(request.episodes)}")
+    now_ms = ctx.clock.now_ms()
+    rows: list[NewEpisode | FedctlError] = []
+    for draft in request.episodes:
+        try:
+            rows.append(prepare(draft, who, now_ms))
+        except FedctlError as error:
+            rows.append(error)
+    with ctx.store.write():
+        results = _store_rows(ctx, who, request, rows, now_ms)
+        if request.echo:
+            results = _with_episodes(ctx, who, results)
+    return m.StoreAnswer(results=results)
+
+
+def prepare(draft: EpisodeDraft, who: Principal, now_ms: int) -> NewEpisode:
+    """Return the checked row of a draft; `UsageError` names what is wrong, `Denied` whose it is not."""
+    limits.check_id("episode", draft.id)
+    limits.check_text("task", draft.task, empty_ok=False)
+    agent_id = who.agent_id if who.agent_id is not None else draft.agent_id
+    if agent_id is not None:
+        limits.check_name("agent", agent_id)
+    if draft.session_id is not None:
+        limits.check_name("session", draft.session_id)
+    limits.check_json("input", draft.input)
+    limits.check_json("output", draft.output)
+    limits.check_json("metadata", draft.metadata or {})
+    if draft.critique is not None:
+        limits.check_json("critique", draft.critique)
+    reward = None if draft.reward is None else limits.check_unit_interval("reward", draft.reward)
+    if draft.tokens_used is not None:
+        limits.check_count("tokens_used", draft.tokens_used)
+    if draft.latency_ms is not None and limits.check_number("latency_ms", draft.latency_ms) < 0:
+        raise UsageError("latency_ms must not be negative")
+    success = draft.success
+    if success is None and reward is not None:
+        success = reward >= SUCCESS_REWARD
+    row = NewEpisode(
+        id=draft.id,
+        agent_id=agent_id,
+        session_id=draft.session_id,
+        task=draft.task,
+        input=_encode(draft.input).decode(),
+        output=_encode(draft.output).decode(),
+        reward=reward,
+        success=success,
+        critique=draft.critique,
+        tokens_used=draft.tokens_used,
+        latency_ms=draft.latency_ms,
+        metadata=_encode(draft.metadata or {}).decode(),
+        pinned=draft.pinned,
+        created_at_ms=now_ms if draft.created_at is None else from_rfc3339(draft.created_at),
+        input_text=text.plain_text(draft.input),
+        output_text=text.plain_text(draft.output),
+    )
+    size = len(row.task) + len(row.input) + len(row.output) + len(row.metadata) + len(row.critique or "")
+    # Characters first: only what comes near the limit is encoded again to be counted in bytes.
+    if size * 4 > limits.EPISODE_MAX_BYTES:
+        size = len(_encode(msgspec.structs.replace(draft, embedding=None)))
+        if size > limits.EPISODE_MAX_BYTES:
+            raise UsageError(
+                f"an episode has at most {limits.EPISODE_MAX_BYTES:,} bytes as JSON, this one {size:,}",
+                hint="store a summary, and where the whole is to be found",
+                details={"limit_bytes": limits.EPISODE_MAX_BYTES, "size_bytes": size},
+            )
+    return row
+
+
+def _store_rows(
+    ctx: Context, who: Principal, request: m.StoreEpisodes, rows: Sequence[NewEpisode | FedctlError], now_ms: int
+) -> list[m.StoreResult]:
+    good = [row for row in rows if isinstance(row, NewEpisode)]
+    if not good:
+        return [_refused(draft.id, row) for draft, row in zip(request.episodes, rows, strict=True)]  # type: ignore[arg-type]
+    tenant_key = ctx.store.tenants.key_for_writing(who.tenant_id, now_ms)
+    known: dict[str, int | None] = ctx.store.episodes.known_ids(tenant_key, [row.id for row in good])
+    results: list[m.StoreResult] = []
+    fresh: list[tuple[int, NewEpisode, EpisodeDraft]] = []
+    in_batch: dict[str, NewEpisode] = {}
+    seq = ctx.store.changes.last_seq()
+    for draft, row in zip(request.episodes, rows, strict=True):
+        if isinstance(row, FedctlError):
+            results.append(_refused(draft.id, row))
+        elif row.id in in_batch:
+            results.append(_again(row, in_batch[row.id], known[row.id], request.on_conflict))
+        elif row.id in known:
+            results.append(_met(ctx, (tenant_key, who.tenant_id), row, known[row.id], request.on_conflict))
+        else:
+            seq += 1
+            known[row.id] = seq
+            in_batch[row.id] = row
+            fresh.append((seq, row, draft))
+            results.append(m.StoreResult(ok=True, id=row.id, seq=seq))
+    _insert(ctx, tenant_key, fresh, now_ms)
+    return results
+
+
+def _insert(
+    ctx: Context, tenant_key: int, fresh: Sequence[tuple[int, NewEpisode, EpisodeDraft]], now_ms: int
+) -> None:
+    if not fresh:
+        return
+    per_agent: dict[str, int] = {}
+    for seq, row, _ in fresh:
+        detail = {"agent_id": row.agent_id} if row.agent_id else None
+        ctx.store.changes.add(tenant_key, "episode_stored", row.id, now_ms=now_ms, detail=detail, seq=seq)
+        if row.agent_id:
+            per_agent[row.agent_id] = per_agent.get(row.agent_id, 0) + 1
+    ctx.store.episodes.add(tenant_key, ((seq, row) for seq, row, _ in fresh))
+    for agent_id, count in per_agent.items():
+        ctx.store.agents.count_stored(tenant_key, agent_id, count)
+    _keep_vectors(ctx, tenant_key, fresh)
+
+
+def _keep_vectors(ctx: Context, tenant_key: int, fresh: Sequence[tuple[int, NewEpisode, EpisodeDraft]]) -> None:
+    """Take over the vectors that came with their episodes and are of the store's model; queue the others."""
+    shipped = []
+    if any(draft.embedding is not None for _, _, draft in fresh):
+        model = embedding.adopt_model(ctx)
+        if model is not None:
+            shipped = [
+                (seq, draft.embedding.vectors)
+                for seq, _, draft in fresh
+                if draft.embedding is not None and _fits(draft.embedding, model.id, model.dim)
+            ]
+            ctx.store.embeddings.add(tenant_key, model.key, shipped)
+    with_vector = {seq for seq, _ in shipped}
+    ctx.store.embeddings.enqueue(tenant_key, [seq for seq, _, _ in fresh if seq not in with_vector])
+
+
+def _fits(given: Embedding, model_id: str, dim: int) -> bool:
+    """Return whether shipped vectors can be searched beside the store's own.
+
+    Another model's are passed over (the episode is then embedded here), and so is what is no vector of norm 1.
+    """
+    if given.model != model_id or not given.vectors:
+        return False
+    for blob in given.vectors:
+        if len(blob) != 2 * dim:
+            return False
+        norm = math.sqrt(sum(x * x for x in struct.unpack(f"<{dim}e", blob)))
+        if not abs(norm - 1) <= _NORM_TOLERANCE:  # written so that NaN does not pass
+            return False
+    return True
+
+
+def _refused(episode_id: str, error: FedctlError) -> m.StoreResult:
+    return m.StoreResult(ok=False, id=episode_id, error=error.as_dict())
+
+
+def _again(row: NewEpisode, first: NewEpisode, seq: int | None, on_conflict: str) -> m.StoreResult:
+    if _content(row) == _content(first):
+        return m.StoreResult(ok=True, id=row.id, seq=seq, existing=True)
+    return _conflict(row.id, seq, on_conflict)
+
+
+def _met(
+    ctx: Context, tenant: tuple[int, str], row: NewEpisode, seq: int | None, on_conflict: str
+) -> m.StoreResult:
+    if seq is None:
+        return m.StoreResult(ok=True, id=row.id, deleted=True)
+    stored = ctx.store.episodes.by_seqs(tenant, [seq])[seq]
+    if _content(row) == _content_of_stored(stored):
+        return m.StoreResult(ok=True, id=row.id, seq=seq, existing=True)
+    return _conflict(row.id, seq, on_conflict)
+
+
+def _conflict(episode_id: str, seq: int | None, on_conflict: str) -> m.StoreResult:
+    if on_conflict == "skip":
+        return m.StoreResult(ok=True, id=episode_id, seq=seq, skipped=True)
+    error = Conflict(
+        f"the episode {episode_id} exists with other content",
+        hint="episodes are not changed; store it under another id",
+    )
+    return _refused(episode_id, error)
+
+
+def _content(row: NewEpisode) -> bytes:
+    """Return what two pushes of one episode have in common: everything but when it arrived and whether it is pinned."""
+    decode = msgspec.json.decode
+    return _encode_sorted(
+        (row.agent_id, row.session_id, row.task, decode(row.input), decode(row.output), row.reward, row.success,
+         row.critique, row.tokens_used, row.latency_ms, decode(row.metadata))
+    )  # fmt: skip
+
+
+def _content_of_stored(e: Episode) -> bytes:
+    return _encode_sorted(
+        (e.agent_id, e.session_id, e.task, e.input, e.output, e.reward, e.success, e.critique, e.tokens_used,
+         e.latency_ms, e.metadata)
+    )  # fmt: skip
+
+
+def _with_episodes(ctx: Context, who: Principal, results: list[m.StoreResult]) -> list[m.StoreResult]:
+    tenant = _tenant(ctx, who)
+    if tenant is None:
+        return results
+    found = ctx.store.episodes.by_seqs(tenant, [one.seq for one in results if one.seq is not None])
+    return [
+        one if one.seq is None else msgspec.structs.replace(one, episode=found.get(one.seq)) for one in results
+    ]
+
+
+# -- finding -----------------------------------------------------------------------------------------------------
+
+
+def query(ctx: Context, who: Principal, request: m.QueryEpisodes) -> m.QueryAnswer:
+    """Search by meaning, by words, or by both."""
+    _check_query(request)
+    tenant = _tenant(ctx, who)
+    if tenant is None:
+        return m.QueryAnswer(hits=[], pending=0, notes=[])
+    notes: list[str] = []
+    pending, search = 0, None
+    if request.mode != "keyword":
+        pending = _catch_up(ctx, tenant[0], fresh=request.fresh)
+        model = embedding.active_model(ctx)
+        note = embedding.model_note(ctx, model)
+        if note is not None:
+            notes.append(note)
+        elif model is not None:
+            search = embedding.search(ctx, tenant[0], model, request.text)
+    with ctx.store.read():
+        keyword = {} if request.mode == "semantic" else _by_words(ctx, tenant[0], request)
+        semantic: dict[int, float] = {}
+        if search is not None:
+            semantic = _by_meaning(ctx, tenant[0], request, search)
+            # The true cosine also of what only the words found.
+            semantic |= search.of([seq for seq in keyword if seq not in semantic])
+        rewards = ctx.store.episodes.rewards(tenant[0], list(semantic.keys() | keyword.keys()))
+        ranked = rank.fuse(semantic, keyword, rewards, request.reward_weight)[: request.k]
+        episodes = ctx.store.episodes.by_seqs(tenant, [one.key for one in ranked])
+    hits = []
+    room = limits.PAGE_MAX_BYTES
+    for number, one in enumerate(ranked, start=1):
+        episode = episodes[one.key]
+        room -= _size(episode)
+        match = None
+        if request.explain:
+            match = Match(
+                semantic=one.semantic,
+                keyword=one.keyword,
+                reward=one.reward_factor,
+                index=None if search is None else search.form_of(one.key),
+            )
+        hits.append(
+            Hit(rank=number, score=one.score, id=episode.id, episode=episode if room >= 0 else None, match=match)
+        )
+    return m.QueryAnswer(hits=hits, pending=pending, notes=notes)
+
+
+def _check_query(request: m.QueryEpisodes) -> None:
+    limits.check_json("the query", request.text)
+    if not request.text.strip():
+        raise UsageError("the query must not be empty")
+    if len(request.text.encode()) > limits.QUERY_MAX_BYTES:
+        raise UsageError(f"a query has at most {limits.QUERY_MAX_BYTES:,} bytes")
+    if not 1 <= request.k <= limits.K_MAX:
+        raise UsageError(f"k must be within 1 and {limits.K_MAX}, not {request.k}")
+    limits.check_unit_interval("reward_weight", request.reward_weight)
+    check_filter(request.filter)
+
+
+def _catch_up(ctx: Context, tenant_key: int, *, fresh: bool) -> int:
+    """Return how many of the tenant's episodes lack a vector, after doing what this side does about it.
+
+    A hub embeds in the background, and `fresh` waits for it; without one the query embeds, within a time budget.
+    """
+    if ctx.hub is None:
+        if not ctx.store.embeddings.pending(tenant_key):
+            return 0
+        left = embedding.embed_pending(ctx, budget_s=None if fresh else QUERY_EMBED_BUDGET_S, tenant_key=tenant_key)
+        embedding.compact(ctx, tenant_key)
+        return left
+    deadline = ctx.clock.monotonic_s() + (ctx.timeout_s if fresh else 0)
+    while (left := ctx.store.embeddings.pending(tenant_key)) and ctx.clock.monotonic_s() < deadline:
+        ctx.clock.sleep_s(0.02)
+    return left
+
+
+def _by_words(ctx: Context, tenant_key: int, request: m.QueryEpisodes) -> dict[int, float]:
+    match = text.match_query(request.text)
+    if match is None:
+        return {}
+    return dict(ctx.store.episodes.search_words(tenant_key, match, request.filter, max(rank.POOL, request.k)))
+
+
+def _by_meaning(
+    ctx: Context, tenant_key: int, request: m.QueryEpisodes, search: Search
+) -> dict[int, float]:
+    filter_, pool = request.filter, max(rank.POOL, request.k)
+    allowed = None if filter_.is_empty else ctx.store.episodes.seqs(tenant_key, filter_)
+    limit = pool
+    while True:
+        found = search.nearest(limit, allowed)
+        # Deleted rows stay in a snapshot until it is rewritten: they must not take a live one's place.
+        live = ctx.store.episodes.rewards(tenant_key, list(found))
+        if len(live) >= pool or len(found) < limit:
+            return {seq: cosine for seq, cosine in found.items() if seq in live}
+        limit *= 2
+
+
+# -- fetching, listing -------------------------------------------------------------------------------------------
+
+
+def get(ctx: Context, who: Principal, request: m.GetEpisodes) -> m.GetAnswer:
+    """Fetch episodes by id, as many as fit in a page."""
+    wanted = list(dict.fromkeys(request.ids))
+    for episode_id in wanted:
+        limits.check_id("episode", episode_id)
+    tenant = _tenant(ctx, who)
+    found: dict[str, Episode] = {}
+    if tenant is not None:
+        for start in range(0, len(wanted), 100):
+            part = ctx.store.episodes.by_ids(tenant, wanted[start : start + 100])
+            kept = _fitting((part[one] for one in wanted[start : start + 100] if one in part), _size_of(found))
+            found |= {episode.id: episode for episode in kept}
+            if len(kept) < len(part):
+                # Everything from the first one that did not fit is asked for again.
+                cut = next(i for i, one in enumerate(wanted) if one in part and one not in found)
+                asked = wanted[:cut]
+                return m.GetAnswer(
+                    episodes=[found[one] for one in asked if one in found],
+                    missing=[one for one in asked if one not in found],
+                    rest=wanted[cut:],
+                )
+    return m.GetAnswer(
+        episodes=[found[one] for one in wanted if one in found],
+        missing=[one for one in wanted if one not in found],
+        rest=[],
+    )
+
+
+def list_(ctx: Context, who: Principal, request: m.ListEpisodes) -> m.ListAnswer:
+    """Return a page of episodes."""
+    check_filter(request.filter)
+    if not 1 <= request.limit:
+        raise UsageError("limit must be at least 1")
+    tenant = _tenant(ctx, who)
+    if tenant is None:
+        return m.ListAnswer(episodes=[], cursor=None, total=0 if request.count else None)
+    limit = min(request.limit, limits.BATCH_MAX_ITEMS)
+    with ctx.store.read():
+        found = ctx.store.episodes.page(
+            tenant, request.filter, cursor=request.cursor, limit=limit, newest_first=request.order == "newest"
+        )
+        total = ctx.store.episodes.count(tenant[0], request.filter) if request.count else None
+        if request.with_vectors:
+            found = _attach_vectors(ctx, found)
+        kept = _fitting(found, 0)
+    more = len(kept) < len(found) or len(found) == limit
+    return m.ListAnswer(episodes=kept, cursor=kept[-1].seq if kept and more else None, total=total)
+
+
+def _attach_vectors(ctx: Context, episodes: list[Episode]) -> list[Episode]:
+    model = embedding.active_model(ctx)
+    vectors = {} if model is None else ctx.store.embeddings.of_episodes(model.key, [one.seq for one in episodes])
+    return [
+        msgspec.structs.replace(
+            one,
+            embedding=Embedding(model=vectors[one.seq][0], vectors=vectors[one.seq][1])
+            if one.seq in vectors
+            else None,
+        )
+        for one in episodes
+    ]
+
+
+def _size(episode: Episode) -> int:
+    return len(_encode(episode))
+
+
+def _size_of(found: dict[str, Episode]) -> int:
+    return sum(_size(episode) for episode in found.values())
+
+
+def _fitting(episodes: Iterable[Episode], used_bytes: int) -> list[Episode]:
+    """Return the first episodes that fit in what is left of a page; the first of a page always fits."""
+    kept: list[Episode] = []
+    for episode in episodes:
+        used_bytes += _size(episode)
+        if used_bytes > limits.PAGE_MAX_BYTES and (kept or used_bytes > _size(episode)):
+            break
+        kept.append(episode)
+    return kept
+
+
+# -- deleting ----------------------------------------------------------------------------------------------------
+
+
+def delete(ctx: Context, who: Principal, request: m.DeleteEpisodes) -> m.DeleteAnswer:
+    """Delete by ids, or by a filter that is not empty."""
+    by_filter = request.filter is not None and not request.filter.is_empty
+    if bool(request.ids) == by_filter:
+        raise UsageError("say what to delete: ids, or a filter", hint="an empty filter deletes nothing")
+    if len(request.ids) > limits.BATCH_MAX_ITEMS:
+        raise UsageError(f"one call deletes at most {limits.BATCH_MAX_ITEMS} ids")
+    for episode_id in request.ids:
+        limits.check_id("episode", episode_id)
+    if request.filter is not None:
+        check_filter(request.filter)
+    tenant = _tenant(ctx, who)
+    if tenant is None:
+        return m.DeleteAnswer(deleted=[], missing=list(request.ids), more=False, total=0 if by_filter else None)
+    read_or_write: Callable[[], Any] = ctx.store.read if request.dry_run else ctx.store.write
+    with read_or_write():
+        total = None
+        if by_filter:
+            assert request.filter is not None
+            total = ctx.store.episodes.count(tenant[0], request.filter)
+            found = ctx.store.episodes.page(
+                tenant, request.filter, cursor=None, limit=limits.BATCH_MAX_ITEMS, newest_first=False
+            )
+        else:
+            by_id = ctx.store.episodes.by_ids(tenant, list(dict.fromkeys(request.ids)))
+            found = list(by_id.values())
+        if not request.dry_run:
+            now_ms = ctx.clock.now_ms()
+            for episode in found:
+                seq = ctx.store.changes.add(tenant[0], "episode_deleted", episode.id, now_ms=now_ms)
+                ctx.store.episodes.remove(tenant[0], episode.seq)
+                ctx.store.episodes.bury(tenant[0], episode.id, seq, now_ms)
+    deleted = [episode.id for episode in found]
+    gone = set(deleted)
+    return m.DeleteAnswer(
+        deleted=deleted,
+        missing=[one for one in request.ids if one not in gone],
+        more=total is not None and total > len(deleted),
+        total=total,
+    )
+
+
+# -- pulling -----------------------------------------------------------------------------------------------------
+
+
+def pull(ctx: Context, who: Principal, request: m.PullEpisodes) -> m.PullAnswer:
+    """Return what happened after a cursor; without one the nearest or the newest episodes, and the cursor of now."""
+    if request.limit < 0:
+        raise UsageError("limit must not be negative")
+    limit = min(request.limit, limits.BATCH_MAX_ITEMS)
+    tenant = _tenant(ctx, who)
+    with ctx.store.read():
+        epoch = ctx.store.settings.epoch()
+        head = ctx.store.changes.last_seq()
+        if tenant is None:
+            return m.PullAnswer(episodes=[], deleted=[], cursor=head, more=False, epoch=epoch)
+        if request.cursor is None and request.query is None:
+            # A page may hold fewer than were asked for: that is what fits, newest first.
+            found = ctx.store.episodes.page(tenant, EpisodeFilter(), cursor=None, limit=limit, newest_first=True)
+        elif request.cursor is not None:
+            return _pull_after(ctx, tenant, request.cursor, limit, epoch, head, with_vectors=request.with_vectors)
+    if request.query is not None and limit:
+        found_hits = query(ctx, who, m.QueryEpisodes(text=request.query, k=limit)).hits
+        found = [hit.episode for hit in found_hits if hit.episode is not None]
+    if request.with_vectors:
+        found = _attach_vectors(ctx, found)
+    return m.PullAnswer(episodes=_fitting(found, 0), deleted=[], cursor=head, more=False, epoch=epoch)
+
+
+def _pull_after(  # noqa: PLR0913
+    ctx: Context, tenant: tuple[int, str], cursor: int, limit: int, epoch: str, head: int, *, with_vectors: bool
+) -> m.PullAnswer:
+    limit = max(limit, 1)
+    found = ctx.store.episodes.page(tenant, EpisodeFilter(), cursor=cursor, limit=limit, newest_first=False)
+    if with_vectors:
+        found = _attach_vectors(ctx, found)
+    kept = _fitting(found, 0)
+    buried = ctx.store.episodes.buried_after(tenant[0], cursor, limits.BATCH_MAX_ITEMS)
+    # The page ends where the first of the two lists was cut: nothing behind it may be skipped.
+    ends = []
+    if len(kept) < len(found) or len(found) == limit:
+        ends.append(kept[-1].seq)
+    if len(buried) == limits.BATCH_MAX_ITEMS:
+        ends.append(buried[-1][0])
+    end = min(ends, default=max(head, cursor))
+    return m.PullAnswer(
+        episodes=[one for one in kept if one.seq <= end],
+        deleted=[episode_id for seq, episode_id in buried if seq <= end],
+        cursor=end,
+        more=bool(ends),
+        epoch=epoch,
+    )
+
+
+# -- figures and upkeep ------------------------------------------------------------------------------------------
+
+
+def stats(ctx: Context, who: Principal, _request: m.MemoryStats) -> m.MemoryStatsAnswer:
+    """Count what the tenant has."""
+    tenant = _tenant(ctx, who)
+    key = -1 if tenant is None else tenant[0]
+    with ctx.store.read():
+        model = embedding.active_model(ctx)
+        return m.MemoryStatsAnswer(
+            tenant_id=who.tenant_id,
+            episodes=ctx.store.episodes.count(key),
+            deleted=ctx.store.episodes.count_tombstones(key),
+            tenants=ctx.store.tenants.count() if who.may("operator") else 1,
+            pending_embeddings=ctx.store.embeddings.pending(key),
+            index=_index_stats(ctx, key, model),
+            store_bytes=ctx.store.size_bytes() if who.may("operator") else 0,
+        )
+
+
+def _index_stats(ctx: Context, tenant_key: int, model: embedding.Model | None) -> m.IndexStats:
+    if model is None:
+        return m.IndexStats(form="none", model=None, vectors=0, tail=0, size_bytes=0, updated_at=None)
+    snapshot = ctx.store.embeddings.snapshot(tenant_key, model.key)
+    count = ctx.store.embeddings.count(tenant_key, model.key)
+    if snapshot is None:
+        return m.IndexStats(form="none", model=model.id, vectors=0, tail=count, size_bytes=0, updated_at=None)
+    files = ctx.recall.index.files(tenant_key, model.key, snapshot.generation)
+    return m.IndexStats(
+        form="flat",
+        model=model.id,
+        vectors=snapshot.vectors,
+        tail=ctx.store.embeddings.count_after(tenant_key, model.key, snapshot.through_key, 1 << 60),
+        size_bytes=ctx.recall.index.size_bytes(files),
+        updated_at=to_rfc3339(snapshot.updated_at_ms),
+    )
+
+
+def reindex(ctx: Context, who: Principal, request: m.Reindex) -> m.ReindexAnswer:
+    """Do one step of re-embedding; the step that leaves nothing behind rewrites the index file."""
+    tenant = _tenant(ctx, who)
+    if tenant is None:
+        return m.ReindexAnswer(embedded=0, remaining=0, model=ctx.recall.model_tag)
+    if request.begin:
+        with ctx.store.write():
+            before = embedding.active_model(ctx)
+            model = embedding.adopt_model(ctx, switch=True)
+            assert model is not None
+            # Another model is another space for every tenant of the store, so all of them are queued.
+            switched = before is not None and before.id != model.id
+            ctx.store.embeddings.enqueue_missing(None if switched else tenant[0], model.key)
+        return m.ReindexAnswer(
+            embedded=0, remaining=ctx.store.embeddings.pending(None if switched else tenant[0]), model=model.id
+        )
+    before_count = ctx.store.embeddings.pending(None if who.may("operator") else tenant[0])
+    scope = None if who.may("operator") else tenant[0]
+    remaining = embedding.embed_pending(ctx, budget_s=request.budget_ms / 1000, tenant_key=scope)
+    if not remaining:
+        _finish_reindex(ctx, tenant[0], everyone=scope is None)
+    return m.ReindexAnswer(
+        embedded=max(before_count - remaining, 0), remaining=remaining, model=ctx.recall.model_tag
+    )
+
+
+def _finish_reindex(ctx: Context, tenant_key: int, *, everyone: bool) -> None:
+    model = embedding.active_model(ctx)
+    keys = [key for key, _ in ctx.store.tenants.all()] if everyone else [tenant_key]
+    for key in keys:
+        if model is not None:
+            with ctx.store.write():
+                ctx.store.embeddings.drop_other_models(key, model.key)
+        embedding.compact(ctx, key, rewrite=True)
+    embedding.sweep_files(ctx)
+
+
+def embed(ctx: Context, _who: Principal, request: m.EmbedTexts) -> m.EmbedAnswer:
+    """Embed texts for somebody who carries no model."""
+    if len(request.texts) > _EMBED_MAX_TEXTS:
+        raise UsageError(f"one call embeds at most {_EMBED_MAX_TEXTS} texts")
+    for one in request.texts:
+        limits.check_json("a text", one)
+    return m.EmbedAnswer(model=ctx.recall.model_tag, vectors=embedding.embed_texts(ctx, request.texts))
+
+
+def check_filter(filter_: EpisodeFilter) -> None:
+    """Check what a filter says; `UsageError` names the part that makes no sense."""
+    if filter_.agent_id is not None:
+        limits.check_name("agent", filter_.agent_id)
+    if filter_.session_id is not None:
+        limits.check_name("session", filter_.session_id)
+    if filter_.task is not None:
+        limits.check_text("task", filter_.task)
+    if filter_.min_reward is not None:
+        limits.check_unit_interval("min_reward", filter_.min_reward)
+    for instant in (filter_.since, filter_.until):
+        if instant is not None:
+            from_rfc3339(instant)
+    for path, operator, value in filter_.where:
+        if operator not in WHERE_OPERATORS:
+            raise UsageError(f"{operator!r} compares nothing", hint="use " + " ".join(WHERE_OPERATORS))
+        limits.check_text("the path of a condition", path, empty_ok=False)
+        limits.check_json("the value of a condition", value)
+
+
+def _tenant(ctx: Context, who: Principal) -> tuple[int, str] | None:
+    key = ctx.store.tenants.key(who.tenant_id)
+    return None if key is None else (key, who.tenant_id)

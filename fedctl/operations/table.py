@@ -1,0 +1,77 @@
+"""The table: each kind of request, what carries it out, how a hub runs it, and who may ask."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+
+from fedctl.errors import Denied, UsageError
+from fedctl.messages import agent as a
+from fedctl.messages import hub as h
+from fedctl.messages import memory as m
+from fedctl.messages import store as s
+from fedctl.messages import token as t
+from fedctl.operations import agent, hub, memory, store, token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fedctl.messages.base import Request
+    from fedctl.model.principal import Principal, Role
+    from fedctl.operations.context import Context
+
+A = TypeVar("A")
+Kind = Literal["read", "write", "session"]
+
+
+class Operation(NamedTuple):
+    """One thing that fedctl can do.
+
+    `kind`: a `write` is one short transaction and joins a hub's group commit; a `read` runs on a thread of its own
+    (and may hold short write transactions itself); a `session` is one the hub's session layer takes part in.
+    """
+
+    name: str
+    function: Callable[[Context, Principal, Any], Any]
+    kind: Kind
+    role: Role
+
+
+OPERATIONS: dict[type[Request[Any]], Operation] = {
+    m.StoreEpisodes: Operation("memory.store", memory.store, "write", "agent"),
+    m.QueryEpisodes: Operation("memory.query", memory.query, "read", "agent"),
+    m.GetEpisodes: Operation("memory.get", memory.get, "read", "agent"),
+    m.ListEpisodes: Operation("memory.list", memory.list_, "read", "agent"),
+    m.DeleteEpisodes: Operation("memory.delete", memory.delete, "write", "admin"),
+    m.PullEpisodes: Operation("memory.pull", memory.pull, "read", "agent"),
+    m.MemoryStats: Operation("memory.stats", memory.stats, "read", "agent"),
+    m.Reindex: Operation("memory.reindex", memory.reindex, "read", "operator"),
+    m.EmbedTexts: Operation("memory.embed", memory.embed, "read", "agent"),
+    a.RegisterAgent: Operation("agent.register", agent.register, "write", "agent"),
+    a.ReportAgent: Operation("agent.report", agent.report, "write", "agent"),
+    a.ListAgents: Operation("agent.list", agent.list_, "read", "agent"),
+    a.GetAgent: Operation("agent.show", agent.show, "read", "agent"),
+    a.StopAgent: Operation("agent.stop", agent.stop, "read", "agent"),
+    t.IssueToken: Operation("token.issue", token.issue, "write", "admin"),
+    t.ListTokens: Operation("token.list", token.list_, "read", "admin"),
+    t.RevokeToken: Operation("token.revoke", token.revoke, "write", "admin"),
+    h.GetHubStats: Operation("hub.stats", hub.stats, "read", "operator"),
+    h.GetHubInfo: Operation("hub.info", hub.info, "read", "agent"),
+    h.Subscribe: Operation("hub.subscribe", hub.subscribe, "session", "agent"),
+    s.CheckStore: Operation("store.check", store.check, "read", "operator"),
+}
+
+
+def request_types() -> tuple[type[Request[Any]], ...]:
+    """Return every kind of request: what a socket may be asked."""
+    return tuple(OPERATIONS)
+
+
+def run(ctx: Context, who: Principal, request: Request[A]) -> A:
+    """Carry out a request, or raise a `FedctlError`: `Denied` when the role does not reach."""
+    operation = OPERATIONS.get(type(request))
+    if operation is None:
+        raise UsageError(f"{type(request).__name__} is not an operation")
+    if not who.may(operation.role):
+        raise Denied(f"{operation.name} needs the role {operation.role}, this token is of role {who.role}")
+    answer: A = operation.function(ctx, who, request)
+    return answer

@@ -1,0 +1,73 @@
+"""Issuing, listing and revoking tokens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fedctl.errors import Denied, NotFound, UsageError
+from fedctl.messages import token as t
+from fedctl.model import limits
+from fedctl.model.token import TOKEN_MAX_TTL_MS, TokenRecord
+
+if TYPE_CHECKING:
+    from fedctl.model.principal import Principal
+    from fedctl.operations.context import Context
+
+_MIN_TTL_MS = 1000
+
+
+def issue(ctx: Context, who: Principal, request: t.IssueToken) -> t.IssueAnswer:
+    """Sign a token and note that it was issued. An admin may issue for its own tenant, and no operator's token."""
+    limits.check_name("tenant", request.tenant_id)
+    if request.agent_id is not None:
+        limits.check_name("agent", request.agent_id)
+        if request.role != "agent":
+            raise UsageError(f"a token of role {request.role} is no agent's", hint="leave --agent out")
+    if not _MIN_TTL_MS <= request.ttl_ms <= TOKEN_MAX_TTL_MS:
+        raise UsageError(f"a token lives between 1 s and {TOKEN_MAX_TTL_MS // 86_400_000} days")
+    if not who.may("operator") and (request.tenant_id != who.tenant_id or request.role == "operator"):
+        raise Denied("an admin issues tokens for its own tenant only")
+    now_ms = ctx.clock.now_ms()
+    token_id = ctx.clock.new_id()
+    token = ctx.access.sign(
+        tenant_id=request.tenant_id,
+        agent_id=request.agent_id,
+        role=request.role,
+        jti=token_id,
+        now_ms=now_ms,
+        ttl_ms=request.ttl_ms,
+    )
+    with ctx.store.write():
+        ctx.store.tokens.add(
+            token_id,
+            tenant_id=request.tenant_id,
+            agent_id=request.agent_id,
+            role=request.role,
+            now_ms=now_ms,
+            expires_at_ms=now_ms + request.ttl_ms,
+        )
+        return t.IssueAnswer(token=token, record=_record(ctx, who, token_id))
+
+
+def list_(ctx: Context, who: Principal, _request: t.ListTokens) -> t.TokenList:
+    """List the records of the tenant's tokens; whoever may run the hub sees all tenants'."""
+    return t.TokenList(tokens=ctx.store.tokens.list(None if who.may("operator") else who.tenant_id))
+
+
+def revoke(ctx: Context, who: Principal, request: t.RevokeToken) -> t.RevokeAnswer:
+    """Refuse a token from now on. Revoking it twice is the same as once."""
+    limits.check_id("token", request.id)
+    now_ms = ctx.clock.now_ms()
+    with ctx.store.write():
+        record = _record(ctx, who, request.id)
+        if ctx.store.tokens.revoke(request.id, now_ms):
+            tenant_key = ctx.store.tenants.key_for_writing(record.tenant_id, now_ms)
+            ctx.store.changes.add(tenant_key, "token_revoked", request.id, now_ms=now_ms)
+        return t.RevokeAnswer(record=_record(ctx, who, request.id))
+
+
+def _record(ctx: Context, who: Principal, token_id: str) -> TokenRecord:
+    record = ctx.store.tokens.get(token_id)
+    if record is None or not (who.may("operator") or record.tenant_id == who.tenant_id):
+        raise NotFound(f"there is no token {token_id}", hint="fedctl token list shows them")
+    return record

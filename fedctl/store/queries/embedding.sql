@@ -1,0 +1,98 @@
+-- name: model_by_id
+SELECT key, id, dim FROM models WHERE id = :id
+
+-- name: model_by_key
+SELECT key, id, dim FROM models WHERE key = :key
+
+-- name: add_model
+INSERT INTO models (id, dim) VALUES (:id, :dim)
+
+-- name: add
+INSERT INTO embeddings (tenant_key, model_key, seq, chunk, vector)
+VALUES (:tenant_key, :model_key, :seq, :chunk, :vector)
+ON CONFLICT (seq, model_key, chunk) DO NOTHING
+
+-- name: enqueue
+INSERT INTO embedding_queue (seq, tenant_key) VALUES (:seq, :tenant_key) ON CONFLICT (seq) DO NOTHING
+
+-- name: enqueue_missing
+INSERT INTO embedding_queue (seq, tenant_key)
+SELECT e.seq, e.tenant_key FROM episodes AS e
+WHERE (:tenant_key IS NULL OR e.tenant_key = :tenant_key)
+  AND NOT EXISTS (SELECT 1 FROM embeddings AS v WHERE v.seq = e.seq AND v.model_key = :model_key)
+ON CONFLICT (seq) DO NOTHING
+
+-- name: dequeue
+DELETE FROM embedding_queue WHERE seq = :seq
+
+-- name: queued
+-- Newest first: what was learned last is looked for first.
+SELECT q.seq, q.tenant_key, e.agent_id, e.task, e.input, e.output, e.critique
+FROM embedding_queue AS q JOIN episodes AS e ON e.seq = q.seq
+WHERE (:tenant_key IS NULL OR q.tenant_key = :tenant_key)
+ORDER BY q.seq DESC LIMIT :limit
+
+-- name: still_queued
+SELECT q.seq FROM json_each(:seqs) AS given JOIN embedding_queue AS q ON q.seq = given.value
+
+-- name: pending
+SELECT count(*) FROM embedding_queue WHERE tenant_key = :tenant_key
+
+-- name: pending_everywhere
+SELECT count(*) FROM embedding_queue
+
+-- name: of_episodes
+SELECT v.seq, m.id, v.vector FROM json_each(:seqs) AS given
+JOIN embeddings AS v ON v.seq = given.value AND v.model_key = :model_key
+JOIN models AS m ON m.key = v.model_key
+ORDER BY v.seq, v.chunk
+
+-- name: count
+SELECT count(*) FROM embeddings WHERE tenant_key = :tenant_key AND model_key = :model_key
+
+-- name: count_embedded
+SELECT count(*) FROM embeddings WHERE tenant_key = :tenant_key AND model_key = :model_key AND chunk = 0
+
+-- name: count_after
+SELECT count(*) FROM (SELECT 1 FROM embeddings
+WHERE tenant_key = :tenant_key AND model_key = :model_key AND key > :key LIMIT :limit)
+
+-- name: after
+SELECT key, seq, vector FROM embeddings
+WHERE tenant_key = :tenant_key AND model_key = :model_key AND key > :key ORDER BY key LIMIT :limit
+
+-- name: drop_other_models
+DELETE FROM embeddings WHERE tenant_key = :tenant_key AND model_key <> :model_key
+
+-- name: snapshot
+SELECT generation, form, vectors, through_key, stamp, updated_at_ms FROM snapshots
+WHERE tenant_key = :tenant_key AND model_key = :model_key
+
+-- name: put_snapshot
+INSERT INTO snapshots (tenant_key, model_key, generation, form, vectors, through_key, stamp, updated_at_ms)
+VALUES (:tenant_key, :model_key, :generation, 'flat', :vectors, :through_key, :stamp, :now_ms)
+ON CONFLICT (tenant_key, model_key) DO UPDATE SET
+  generation = excluded.generation, form = excluded.form, vectors = excluded.vectors,
+  through_key = excluded.through_key, stamp = excluded.stamp, updated_at_ms = excluded.updated_at_ms
+
+-- name: restamp
+UPDATE snapshots SET stamp = :stamp
+WHERE tenant_key = :tenant_key AND model_key = :model_key AND generation = :generation AND vectors = :vectors
+
+-- name: drop_snapshot
+DELETE FROM snapshots
+WHERE tenant_key = :tenant_key AND model_key = :model_key AND generation = :generation
+
+-- name: drop_blocks
+DELETE FROM snapshot_blocks WHERE tenant_key = :tenant_key AND model_key = :model_key
+
+-- name: add_block
+INSERT INTO snapshot_blocks (tenant_key, model_key, first, vectors, digest)
+VALUES (:tenant_key, :model_key, :first, :vectors, :digest)
+
+-- name: blocks
+SELECT first, vectors, digest FROM snapshot_blocks
+WHERE tenant_key = :tenant_key AND model_key = :model_key ORDER BY first
+
+-- name: snapshots
+SELECT tenant_key, model_key, generation FROM snapshots ORDER BY tenant_key, model_key

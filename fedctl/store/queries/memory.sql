@@ -1,0 +1,111 @@
+-- name: filter
+-- What an EpisodeFilter says of an episode `e`; a parameter that is NULL filters nothing.
+    (:agent_id IS NULL OR e.agent_id = :agent_id)
+AND (:session_id IS NULL OR e.session_id = :session_id)
+AND (:task IS NULL OR e.task = :task)
+AND (:min_reward IS NULL OR e.reward >= :min_reward)
+AND (:success IS NULL OR e.success = :success)
+AND (:since_ms IS NULL OR e.created_at_ms >= :since_ms)
+AND (:until_ms IS NULL OR e.created_at_ms < :until_ms)
+AND (:where IS NULL OR metadata_matches(e.metadata, :where))
+
+-- name: columns
+e.seq, e.id, e.agent_id, e.session_id, e.task, e.input, e.output, e.reward, e.success, e.critique, e.tokens_used,
+e.latency_ms, e.metadata, e.pinned, e.created_at_ms
+
+-- name: create_words
+-- Each tenant has words of its own: neither a row nor the rarity of a word is shared with another tenant, and a
+-- search walks no lists but its own. Merging is left to quiet moments (automerge 0): a merge lands in somebody's ack.
+CREATE VIRTUAL TABLE IF NOT EXISTS {words} USING fts5 (
+  task, input, output, critique,
+  content = '', contentless_delete = 1, tokenize = 'porter unicode61 remove_diacritics 2'
+);
+INSERT INTO {words} ({words}, rank) VALUES ('automerge', 0);
+INSERT INTO {words} ({words}, rank) VALUES ('crisismerge', 64);
+
+-- name: merge_words
+-- Up to 500 pages of merging; the caller holds the write lock.
+INSERT INTO {words} ({words}, rank) VALUES ('merge', 500)
+
+-- name: add_words
+INSERT INTO {words} (rowid, task, input, output, critique)
+VALUES (:seq, :task, :input_text, :output_text, :critique)
+
+-- name: remove_words
+DELETE FROM {words} WHERE rowid = :seq
+
+-- name: search_words
+SELECT rowid, -rank FROM {words} WHERE {words} MATCH :match ORDER BY rank LIMIT :limit
+
+-- name: search_words_filtered
+SELECT e.seq, -w.rank
+FROM {words} AS w JOIN episodes AS e ON e.seq = w.rowid
+WHERE w.{words} MATCH :match AND e.tenant_key = :tenant_key AND {filter}
+ORDER BY w.rank LIMIT :limit
+
+-- name: words_exist
+SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = :name
+
+-- name: count_words
+SELECT count(*) FROM {words}
+
+-- name: known_ids
+-- Which of the ids (a JSON list) are taken: by an episode (its seq), or by a tombstone (NULL).
+SELECT e.id, e.seq FROM json_each(:ids) AS given
+JOIN episodes AS e ON e.tenant_key = :tenant_key AND e.id = given.value
+UNION ALL
+SELECT t.id, NULL FROM json_each(:ids) AS given
+JOIN tombstones AS t ON t.tenant_key = :tenant_key AND t.id = given.value
+
+-- name: add
+INSERT INTO episodes (seq, tenant_key, id, agent_id, session_id, task, input, output, reward, success, critique,
+  tokens_used, latency_ms, metadata, pinned, created_at_ms)
+VALUES (:seq, :tenant_key, :id, :agent_id, :session_id, :task, :input, :output, :reward, :success, :critique,
+  :tokens_used, :latency_ms, :metadata, :pinned, :created_at_ms)
+
+-- name: remove
+DELETE FROM episodes WHERE seq = :seq
+
+-- name: bury
+INSERT INTO tombstones (tenant_key, id, seq, at_ms) VALUES (:tenant_key, :id, :seq, :now_ms)
+
+-- name: by_seqs
+SELECT {columns} FROM json_each(:seqs) AS given JOIN episodes AS e ON e.seq = given.value
+WHERE e.tenant_key = :tenant_key
+
+-- name: by_ids
+SELECT {columns} FROM json_each(:ids) AS given
+JOIN episodes AS e ON e.tenant_key = :tenant_key AND e.id = given.value
+
+-- name: newest
+SELECT {columns} FROM episodes AS e
+WHERE e.tenant_key = :tenant_key AND (:cursor IS NULL OR e.seq < :cursor) AND {filter}
+ORDER BY e.seq DESC LIMIT :limit
+
+-- name: oldest
+SELECT {columns} FROM episodes AS e
+WHERE e.tenant_key = :tenant_key AND (:cursor IS NULL OR e.seq > :cursor) AND {filter}
+ORDER BY e.seq LIMIT :limit
+
+-- name: seqs
+SELECT e.seq FROM episodes AS e WHERE e.tenant_key = :tenant_key AND {filter}
+
+-- name: count
+SELECT count(*) FROM episodes AS e WHERE e.tenant_key = :tenant_key AND {filter}
+
+-- name: count_all
+SELECT count(*) FROM episodes WHERE tenant_key = :tenant_key
+
+-- name: count_everywhere
+SELECT count(*) FROM episodes
+
+-- name: count_tombstones
+SELECT count(*) FROM tombstones WHERE tenant_key = :tenant_key
+
+-- name: buried_after
+SELECT seq, id FROM tombstones WHERE tenant_key = :tenant_key AND seq > :cursor ORDER BY seq LIMIT :limit
+
+-- name: rewards
+-- Which of the sequences are live episodes of the tenant, and what they were worth.
+SELECT e.seq, e.reward FROM json_each(:seqs) AS given JOIN episodes AS e ON e.seq = given.value
+WHERE e.tenant_key = :tenant_key

@@ -1,0 +1,16 @@
+-- name: add
+INSERT INTO tokens (id, tenant_id, agent_id, role, issued_at_ms, expires_at_ms, revoked_at_ms)
+VALUES (:id, :tenant_id, :agent_id, :role, :now_ms, :expires_at_ms, NULL)
+
+-- name: get
+SELECT id, tenant_id, agent_id, role, issued_at_ms, expires_at_ms, revoked_at_ms FROM tokens WHERE id = :id
+
+-- name: list
+SELECT id, tenant_id, agent_id, role, issued_at_ms, expires_at_ms, revoked_at_ms FROM tokens
+WHERE :tenant_id IS NULL OR tenant_id = :tenant_id ORDER BY issued_at_ms DESC, id
+
+-- name: revoke
+UPDATE tokens SET revoked_at_ms = :now_ms WHERE id = :id AND revoked_at_ms IS NULL
+
+-- name: revoked_at
+SELECT revoked_at_ms FROM tokens WHERE id = :id

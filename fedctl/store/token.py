@@ -1,0 +1,59 @@
+"""What is known of issued tokens; never a token itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fedctl.model.time import to_rfc3339
+from fedctl.model.token import TokenRecord, TokenRole
+from fedctl.store.queries import load
+
+if TYPE_CHECKING:
+    from fedctl.store.database import Database, Row
+
+
+class Tokens:
+    """Writing methods run inside a write transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        self._sql = load("token")
+
+    def add(  # noqa: PLR0913  one parameter a column
+        self, token_id: str, *, tenant_id: str, agent_id: str | None, role: TokenRole, now_ms: int, expires_at_ms: int
+    ) -> None:
+        """Note that a token was issued."""
+        self._db.run(
+            self._sql["add"],
+            {"id": token_id, "tenant_id": tenant_id, "agent_id": agent_id, "role": role, "now_ms": now_ms,
+             "expires_at_ms": expires_at_ms},
+        )  # fmt: skip
+
+    def get(self, token_id: str) -> TokenRecord | None:
+        """Return the record, or None."""
+        row = self._db.row(self._sql["get"], {"id": token_id})
+        return None if row is None else _to_record(row)
+
+    def list(self, tenant_id: str | None) -> list[TokenRecord]:
+        """Return the records of one tenant or of all, newest first."""
+        return [_to_record(row) for row in self._db.rows(self._sql["list"], {"tenant_id": tenant_id})]
+
+    def revoke(self, token_id: str, now_ms: int) -> bool:
+        """Mark a token as revoked; return whether it was not so before."""
+        return self._db.run(self._sql["revoke"], {"id": token_id, "now_ms": now_ms}) > 0
+
+    def is_revoked(self, token_id: str) -> bool:
+        """Return whether the token was revoked. One that this store never issued is not."""
+        return self._db.value(self._sql["revoked_at"], {"id": token_id}) is not None
+
+
+def _to_record(row: Row) -> TokenRecord:
+    return TokenRecord(
+        id=row[0],
+        tenant_id=row[1],
+        agent_id=row[2],
+        role=row[3],
+        issued_at=to_rfc3339(row[4]),
+        expires_at=to_rfc3339(row[5]),
+        revoked_at=None if row[6] is None else to_rfc3339(row[6]),
+    )

@@ -1,1 +1,1 @@
-
+"""An ephemeral agent: its life, its memory, its command, its socket."""

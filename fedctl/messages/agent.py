@@ -6,13 +6,13 @@ from fedctl.messages.base import Answer, Request
 from fedctl.model.agent import Agent, AgentStatus
 
 
-class AgentAnswer(Answer):
+class AgentAnswer(Answer, frozen=True, kw_only=True):
     """The agent's record after the change."""
 
     agent: Agent
 
 
-class RegisterAgent(Request[AgentAnswer], tag="agent.register"):
+class RegisterAgent(Request[AgentAnswer], frozen=True, kw_only=True, tag="agent.register"):
     """Enter an agent. An id that is alive elsewhere (not dead, not expired) is a conflict.
 
     With an agent's token, `id` must be the token's.
@@ -25,7 +25,7 @@ class RegisterAgent(Request[AgentAnswer], tag="agent.register"):
     pid: int
 
 
-class ReportAgent(Request[AgentAnswer], tag="agent.report"):
+class ReportAgent(Request[AgentAnswer], frozen=True, kw_only=True, tag="agent.report"):
     """Report an agent's phase; `synced` notes that its memory and the hub's now agree."""
 
     id: str
@@ -33,26 +33,26 @@ class ReportAgent(Request[AgentAnswer], tag="agent.report"):
     synced: bool = False
 
 
-class AgentList(Answer):
+class AgentList(Answer, frozen=True, kw_only=True):
     """Agents, newest first."""
 
     agents: list[Agent]
 
 
-class ListAgents(Request[AgentList], tag="agent.list"):
+class ListAgents(Request[AgentList], frozen=True, kw_only=True, tag="agent.list"):
     """List the tenant's agents; without `all`, those that are not dead."""
 
     all: bool = False
     limit: int = 1000
 
 
-class GetAgent(Request[AgentAnswer], tag="agent.show"):
+class GetAgent(Request[AgentAnswer], frozen=True, kw_only=True, tag="agent.show"):
     """One agent of the tenant."""
 
     id: str
 
 
-class StopAgent(Request[AgentAnswer], tag="agent.stop"):
+class StopAgent(Request[AgentAnswer], frozen=True, kw_only=True, tag="agent.stop"):
     """Ask a connected agent to end early, with its final sync."""
 
     id: str

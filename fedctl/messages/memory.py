@@ -27,13 +27,13 @@ class StoreResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     error: dict[str, Any] | None = None
 
 
-class StoreAnswer(Answer):
+class StoreAnswer(Answer, frozen=True, kw_only=True):
     """One result a draft, in order."""
 
     results: list[StoreResult]
 
 
-class StoreEpisodes(Request[StoreAnswer], tag="memory.store"):
+class StoreEpisodes(Request[StoreAnswer], frozen=True, kw_only=True, tag="memory.store"):
     """Store up to 1,000 episodes in one transaction; refused ones are reported one by one.
 
     The same id with the same content is the same episode, with other content a conflict (or `skipped`).
@@ -44,7 +44,7 @@ class StoreEpisodes(Request[StoreAnswer], tag="memory.store"):
     echo: bool = False
 
 
-class QueryAnswer(Answer):
+class QueryAnswer(Answer, frozen=True, kw_only=True):
     """`pending`: the tenant's episodes that have no vector yet. `notes`: what the asker should know of the answer."""
 
     hits: list[Hit]
@@ -52,7 +52,7 @@ class QueryAnswer(Answer):
     notes: list[str]
 
 
-class QueryEpisodes(Request[QueryAnswer], tag="memory.query"):
+class QueryEpisodes(Request[QueryAnswer], frozen=True, kw_only=True, tag="memory.query"):
     """Search by meaning, by words, or by both. `k` is 1 to 1,000; `reward_weight` within [0, 1].
 
     `fresh` waits until no episode of the tenant lacks its vector.
@@ -67,7 +67,7 @@ class QueryEpisodes(Request[QueryAnswer], tag="memory.query"):
     explain: bool = False
 
 
-class GetAnswer(Answer):
+class GetAnswer(Answer, frozen=True, kw_only=True):
     """The episodes found, in the order asked; `rest` are the ids that did not fit in this page."""
 
     episodes: list[Episode]
@@ -75,13 +75,13 @@ class GetAnswer(Answer):
     rest: list[str]
 
 
-class GetEpisodes(Request[GetAnswer], tag="memory.get"):
+class GetEpisodes(Request[GetAnswer], frozen=True, kw_only=True, tag="memory.get"):
     """Fetch episodes by id."""
 
     ids: list[str]
 
 
-class ListAnswer(Answer):
+class ListAnswer(Answer, frozen=True, kw_only=True):
     """A page of episodes; `cursor` (None at the end) asks for the next one; `total` is set when it was asked for."""
 
     episodes: list[Episode]
@@ -89,7 +89,7 @@ class ListAnswer(Answer):
     total: int | None
 
 
-class ListEpisodes(Request[ListAnswer], tag="memory.list"):
+class ListEpisodes(Request[ListAnswer], frozen=True, kw_only=True, tag="memory.list"):
     """List episodes, newest stored first unless `order` says otherwise."""
 
     filter: EpisodeFilter = EpisodeFilter()
@@ -100,7 +100,7 @@ class ListEpisodes(Request[ListAnswer], tag="memory.list"):
     count: bool = False
 
 
-class DeleteAnswer(Answer):
+class DeleteAnswer(Answer, frozen=True, kw_only=True):
     """`deleted` ids (with `dry_run`: that would go), `missing` ids, and whether a filter has `more` left."""
 
     deleted: list[str]
@@ -109,7 +109,7 @@ class DeleteAnswer(Answer):
     total: int | None
 
 
-class DeleteEpisodes(Request[DeleteAnswer], tag="memory.delete"):
+class DeleteEpisodes(Request[DeleteAnswer], frozen=True, kw_only=True, tag="memory.delete"):
     """Delete by ids, or by a filter that is not empty: at most 1,000 a call. Each leaves a tombstone."""
 
     ids: list[str] = []
@@ -117,7 +117,7 @@ class DeleteEpisodes(Request[DeleteAnswer], tag="memory.delete"):
     dry_run: bool = False
 
 
-class PullAnswer(Answer):
+class PullAnswer(Answer, frozen=True, kw_only=True):
     """A page of what happened to the tenant's memory.
 
     Ask again with `cursor` while `more`. `epoch` changes when the store was restored from a backup.
@@ -130,7 +130,7 @@ class PullAnswer(Answer):
     epoch: str
 
 
-class PullEpisodes(Request[PullAnswer], tag="memory.pull"):
+class PullEpisodes(Request[PullAnswer], frozen=True, kw_only=True, tag="memory.pull"):
     """Take over the tenant's memory: what came after `cursor` (0: the whole history, oldest first).
 
     Without a cursor: the `limit` episodes nearest to `query`, or the newest ones, and the cursor of now.
@@ -153,7 +153,7 @@ class IndexStats(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: str | None
 
 
-class MemoryStatsAnswer(Answer):
+class MemoryStatsAnswer(Answer, frozen=True, kw_only=True):
     """Counts of one tenant's memory; `tenants` counts all tenants of the store for its owner, else 1."""
 
     tenant_id: str
@@ -165,11 +165,11 @@ class MemoryStatsAnswer(Answer):
     store_bytes: int
 
 
-class MemoryStats(Request[MemoryStatsAnswer], tag="memory.stats"):
+class MemoryStats(Request[MemoryStatsAnswer], frozen=True, kw_only=True, tag="memory.stats"):
     """How much the tenant remembers, and what is still to be embedded."""
 
 
-class ReindexAnswer(Answer):
+class ReindexAnswer(Answer, frozen=True, kw_only=True):
     """`embedded` in this step, `remaining` after it."""
 
     embedded: int
@@ -177,7 +177,7 @@ class ReindexAnswer(Answer):
     model: str
 
 
-class Reindex(Request[ReindexAnswer], tag="memory.reindex"):
+class Reindex(Request[ReindexAnswer], frozen=True, kw_only=True, tag="memory.reindex"):
     """One step of (re-)embedding the tenant's episodes with the model at hand.
 
     With `begin` every episode that lacks a vector of that model is queued, and the model becomes the store's;
@@ -188,14 +188,14 @@ class Reindex(Request[ReindexAnswer], tag="memory.reindex"):
     budget_ms: int = 1000
 
 
-class EmbedAnswer(Answer):
+class EmbedAnswer(Answer, frozen=True, kw_only=True):
     """One float16 blob a text, as in `Embedding`."""
 
     model: str
     vectors: list[bytes]
 
 
-class EmbedTexts(Request[EmbedAnswer], tag="memory.embed"):
+class EmbedTexts(Request[EmbedAnswer], frozen=True, kw_only=True, tag="memory.embed"):
     """Embed up to 64 texts: for agents, which carry no model of their own."""
 
     texts: list[str]

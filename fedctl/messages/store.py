@@ -18,7 +18,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     fix: str
 
 
-class CheckAnswer(Answer):
+class CheckAnswer(Answer, frozen=True, kw_only=True):
     """What was checked and what was found; clean when `findings` is empty."""
 
     checks: list[str]
@@ -26,7 +26,7 @@ class CheckAnswer(Answer):
     episodes: int
 
 
-class CheckStore(Request[CheckAnswer], tag="store.check"):
+class CheckStore(Request[CheckAnswer], frozen=True, kw_only=True, tag="store.check"):
     """Check that the database is whole and that what is derived from it agrees with it.
 
     Without `full`: counts, the change log, index digests. With it: SQLite's integrity check and every vector.

@@ -6,14 +6,14 @@ from fedctl.messages.base import Answer, Request
 from fedctl.model.token import TOKEN_DEFAULT_TTL_MS, TokenRecord, TokenRole
 
 
-class IssueAnswer(Answer):
+class IssueAnswer(Answer, frozen=True, kw_only=True):
     """The signed token, shown this once, and its record."""
 
     token: str
     record: TokenRecord
 
 
-class IssueToken(Request[IssueAnswer], tag="token.issue"):
+class IssueToken(Request[IssueAnswer], frozen=True, kw_only=True, tag="token.issue"):
     """Sign a token for a tenant; an agent's token names the agent it is for or leaves it to the bearer."""
 
     tenant_id: str
@@ -22,23 +22,23 @@ class IssueToken(Request[IssueAnswer], tag="token.issue"):
     ttl_ms: int = TOKEN_DEFAULT_TTL_MS
 
 
-class TokenList(Answer):
+class TokenList(Answer, frozen=True, kw_only=True):
     """Records, newest first."""
 
     tokens: list[TokenRecord]
 
 
-class ListTokens(Request[TokenList], tag="token.list"):
+class ListTokens(Request[TokenList], frozen=True, kw_only=True, tag="token.list"):
     """All tokens that were issued and not yet forgotten."""
 
 
-class RevokeAnswer(Answer):
+class RevokeAnswer(Answer, frozen=True, kw_only=True):
     """The record, now with its `revoked_at`."""
 
     record: TokenRecord
 
 
-class RevokeToken(Request[RevokeAnswer], tag="token.revoke"):
+class RevokeToken(Request[RevokeAnswer], frozen=True, kw_only=True, tag="token.revoke"):
     """Refuse a token from now on; sessions that were opened with it end."""
 
     id: str

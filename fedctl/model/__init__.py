@@ -1,1 +1,1 @@
-
+"""The nouns: frozen types, limits, grammar, transition tables. No I/O."""

@@ -68,7 +68,7 @@ class Episode(msgspec.Struct, frozen=True, kw_only=True):
     pinned: bool
     created_at: str
     seq: int
-    embedding: Embedding | None | msgspec.UnsetType = msgspec.UNSET
+    embedding: Embedding | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class EpisodeFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -147,9 +147,7 @@ def holds(document: dict[str, Any], path: str, operator: str, wanted: Any) -> bo
         return not (same_kind and value == wanted)
     if not same_kind or _kind(value) not in ("number", "text"):
         return False
-    return bool(
-        {"<": value < wanted, "<=": value <= wanted, ">": value > wanted, ">=": value >= wanted}[operator]
-    )
+    return bool({"<": value < wanted, "<=": value <= wanted, ">": value > wanted, ">=": value >= wanted}[operator])
 
 
 def _kind(value: Any) -> str:

@@ -31,7 +31,8 @@ def register(ctx: Context, who: Principal, request: a.RegisterAgent) -> a.AgentA
     with ctx.store.write():
         tenant = (ctx.store.tenants.key_for_writing(who.tenant_id, now_ms), who.tenant_id)
         present = ctx.store.agents.get(tenant, request.id)
-        if present is not None and _alive(present, now_ms) and (present.host, present.pid) != (request.host, request.pid):
+        other = present is not None and (present.host, present.pid) != (request.host, request.pid)
+        if present is not None and other and _alive(present, now_ms):
             raise Conflict(
                 f"the agent {request.id} is alive (pid {present.pid} on {present.host})",
                 hint="give this one another --id, or stop the other: fedctl agent stop " + request.id,
@@ -74,7 +75,7 @@ def list_(ctx: Context, who: Principal, request: a.ListAgents) -> a.AgentList:
     key = ctx.store.tenants.key(who.tenant_id)
     if key is None:
         return a.AgentList(agents=[])
-    agents = ctx.store.agents.list((key, who.tenant_id), include_dead=request.all, limit=max(request.limit, 1))
+    agents = ctx.store.agents.all((key, who.tenant_id), include_dead=request.all, limit=max(request.limit, 1))
     return a.AgentList(agents=agents)
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
-
-import msgspec
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from fedctl.recall.text import TEXT_FORM
 from fedctl.store.store import Store
@@ -37,13 +35,39 @@ class HubSide(Protocol):
 
 
 class Recall:
-    """The model and the index files, shared by all threads of a process."""
+    """The model and the index files, shared by all threads of a process.
 
-    def __init__(self, embedder: Embedder, index: IndexFolder) -> None:
-        self.embedder = embedder
-        self.index = index
+    An agent's memory has no index files (its vectors are few and searched as rows), and no model unless it embeds
+    by itself.
+    """
+
+    def __init__(self, embedder: Embedder | None, index: IndexFolder | None) -> None:
+        self._embedder = embedder
+        self._index = index
         self.open_parts: dict[tuple[int, int], tuple[str, Part]] = {}
         """(tenant key, model key) -> the stamp of the mapped files and what they hold."""
+
+    @property
+    def embedder(self) -> Embedder:
+        """The model."""
+        assert self._embedder is not None, "nothing is embedded here"
+        return self._embedder
+
+    @property
+    def embeds(self) -> bool:
+        """Whether there is a model."""
+        return self._embedder is not None
+
+    @property
+    def index(self) -> IndexFolder:
+        """The index files."""
+        assert self._index is not None, "there are no index files here"
+        return self._index
+
+    @property
+    def has_index(self) -> bool:
+        """Whether there is a place for index files."""
+        return self._index is not None
 
     @property
     def model_tag(self) -> str:
@@ -51,7 +75,7 @@ class Recall:
         return f"{self.embedder.model_id}/t{TEXT_FORM}"
 
 
-class Context(msgspec.Struct, frozen=True, kw_only=True):
+class Context(NamedTuple):
     """One thread's means. `fork` makes another's.
 
     `hub` is None in-process: there nobody embeds in the background, so a query does it first.
@@ -69,11 +93,11 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     def fork(self) -> Context:
         """Return a context for another thread: a connection of its own, the same model and index files."""
         store = Store.open(self.home, self.clock, create=False, timeout_s=self.timeout_s)
-        return msgspec.structs.replace(self, store=store)
+        return self._replace(store=store)
 
     def with_hub(self, hub: HubSide, log: Callable[[str], None]) -> Context:
         """Return the same context inside a hub."""
-        return msgspec.structs.replace(self, hub=hub, log=log)
+        return self._replace(hub=hub, log=log)
 
     def close(self) -> None:
         """Close the store's connection."""

@@ -15,13 +15,14 @@ import msgspec
 
 from fedctl.recall import index
 from fedctl.recall.text import embedding_text
-from fedctl.store.embedding import BlockRow, Model, Queued, SnapshotRow
+from fedctl.store.embedding import BlockRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fedctl.operations.context import Context
     from fedctl.recall.index import Files, Part, Search
+    from fedctl.store.embedding import Model, Queued, SnapshotRow
 
 EMBED_SLICE = 32
 """Episodes embedded between two looks at the clock."""
@@ -138,7 +139,7 @@ def maintain(ctx: Context) -> bool:
 def compact(ctx: Context, tenant_key: int, *, rewrite: bool = False) -> bool:
     """Bring one tenant's index file up to its rows; with `rewrite` make it anew whatever it looks like."""
     model = active_model(ctx)
-    if model is None:
+    if model is None or not ctx.recall.has_index:
         return False
     with _maintenance(ctx) as mine:
         return mine and _compact(ctx, tenant_key, model, rewrite=rewrite)
@@ -201,11 +202,11 @@ def _publish(  # noqa: PLR0913  what a snapshot is made of
                 tenant_key,
                 model.key,
                 generation=generation,
-                vectors=last.first + last.count,
+                vectors=last.first + last.rows,
                 through_key=through,
                 stamp=stamp,
                 now_ms=ctx.clock.now_ms(),
-                block=BlockRow(block.first, block.count, block.digest),
+                block=BlockRow(block.first, block.rows, block.digest),
                 fresh=fresh and number == 0,
             )
 
@@ -221,7 +222,7 @@ def _verified(  # noqa: PLR0913
     ctx: Context, tenant_key: int, model: Model, snapshot: SnapshotRow, files: Files, now: str
 ) -> bool:
     blocks = [index.Block(*block) for block in ctx.store.embeddings.blocks(tenant_key, model.key)]
-    if sum(block.count for block in blocks) != snapshot.vectors:
+    if sum(block.rows for block in blocks) != snapshot.vectors:
         return False
     if not ctx.recall.index.verify(files, blocks, model.dim):
         return False
@@ -310,9 +311,7 @@ def _open(ctx: Context, tenant_key: int, model: Model, snapshot: SnapshotRow) ->
 def _intact(ctx: Context, tenant_key: int, model: Model, snapshot: SnapshotRow, files: Files) -> bool:
     # Inside a read snapshot nothing can be written: the new look of a good file is recorded by the next upkeep.
     blocks = [index.Block(*block) for block in ctx.store.embeddings.blocks(tenant_key, model.key)]
-    return sum(block.count for block in blocks) == snapshot.vectors and ctx.recall.index.verify(
-        files, blocks, model.dim
-    )
+    return sum(block.rows for block in blocks) == snapshot.vectors and ctx.recall.index.verify(files, blocks, model.dim)
 
 
 def embed_texts(ctx: Context, texts: list[str]) -> list[bytes]:

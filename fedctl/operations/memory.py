@@ -27,11 +27,12 @@ from fedctl.recall import rank, text
 from fedctl.store.memory import NewEpisode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from fedctl.model.principal import Principal
     from fedctl.operations.context import Context
     from fedctl.recall.index import Search
+    from fedctl.store.embedding import Model
 
 QUERY_EMBED_BUDGET_S = 2.0
 """How long a query without a hub embeds what still waits, before it searches."""
@@ -145,9 +146,7 @@ def _store_rows(
     return results
 
 
-def _insert(
-    ctx: Context, tenant_key: int, fresh: Sequence[tuple[int, NewEpisode, EpisodeDraft]], now_ms: int
-) -> None:
+def _insert(ctx: Context, tenant_key: int, fresh: Sequence[tuple[int, NewEpisode, EpisodeDraft]], now_ms: int) -> None:
     if not fresh:
         return
     per_agent: dict[str, int] = {}
@@ -165,7 +164,7 @@ def _insert(
 def _keep_vectors(ctx: Context, tenant_key: int, fresh: Sequence[tuple[int, NewEpisode, EpisodeDraft]]) -> None:
     """Take over the vectors that came with their episodes and are of the store's model; queue the others."""
     shipped = []
-    if any(draft.embedding is not None for _, _, draft in fresh):
+    if ctx.recall.embeds and any(draft.embedding is not None for _, _, draft in fresh):
         model = embedding.adopt_model(ctx)
         if model is not None:
             shipped = [
@@ -204,9 +203,7 @@ def _again(row: NewEpisode, first: NewEpisode, seq: int | None, on_conflict: str
     return _conflict(row.id, seq, on_conflict)
 
 
-def _met(
-    ctx: Context, tenant: tuple[int, str], row: NewEpisode, seq: int | None, on_conflict: str
-) -> m.StoreResult:
+def _met(ctx: Context, tenant: tuple[int, str], row: NewEpisode, seq: int | None, on_conflict: str) -> m.StoreResult:
     if seq is None:
         return m.StoreResult(ok=True, id=row.id, deleted=True)
     stored = ctx.store.episodes.by_seqs(tenant, [seq])[seq]
@@ -246,9 +243,7 @@ def _with_episodes(ctx: Context, who: Principal, results: list[m.StoreResult]) -
     if tenant is None:
         return results
     found = ctx.store.episodes.by_seqs(tenant, [one.seq for one in results if one.seq is not None])
-    return [
-        one if one.seq is None else msgspec.structs.replace(one, episode=found.get(one.seq)) for one in results
-    ]
+    return [one if one.seq is None else msgspec.structs.replace(one, episode=found.get(one.seq)) for one in results]
 
 
 # -- finding -----------------------------------------------------------------------------------------------------
@@ -335,9 +330,7 @@ def _by_words(ctx: Context, tenant_key: int, request: m.QueryEpisodes) -> dict[i
     return dict(ctx.store.episodes.search_words(tenant_key, match, request.filter, max(rank.POOL, request.k)))
 
 
-def _by_meaning(
-    ctx: Context, tenant_key: int, request: m.QueryEpisodes, search: Search
-) -> dict[int, float]:
+def _by_meaning(ctx: Context, tenant_key: int, request: m.QueryEpisodes, search: Search) -> dict[int, float]:
     filter_, pool = request.filter, max(rank.POOL, request.k)
     allowed = None if filter_.is_empty else ctx.store.episodes.seqs(tenant_key, filter_)
     limit = pool
@@ -384,7 +377,7 @@ def get(ctx: Context, who: Principal, request: m.GetEpisodes) -> m.GetAnswer:
 def list_(ctx: Context, who: Principal, request: m.ListEpisodes) -> m.ListAnswer:
     """Return a page of episodes."""
     check_filter(request.filter)
-    if not 1 <= request.limit:
+    if request.limit < 1:
         raise UsageError("limit must be at least 1")
     tenant = _tenant(ctx, who)
     if tenant is None:
@@ -408,9 +401,7 @@ def _attach_vectors(ctx: Context, episodes: list[Episode]) -> list[Episode]:
     return [
         msgspec.structs.replace(
             one,
-            embedding=Embedding(model=vectors[one.seq][0], vectors=vectors[one.seq][1])
-            if one.seq in vectors
-            else None,
+            embedding=Embedding(model=vectors[one.seq][0], vectors=vectors[one.seq][1]) if one.seq in vectors else None,
         )
         for one in episodes
     ]
@@ -552,7 +543,7 @@ def stats(ctx: Context, who: Principal, _request: m.MemoryStats) -> m.MemoryStat
         )
 
 
-def _index_stats(ctx: Context, tenant_key: int, model: embedding.Model | None) -> m.IndexStats:
+def _index_stats(ctx: Context, tenant_key: int, model: Model | None) -> m.IndexStats:
     if model is None:
         return m.IndexStats(form="none", model=None, vectors=0, tail=0, size_bytes=0, updated_at=None)
     snapshot = ctx.store.embeddings.snapshot(tenant_key, model.key)
@@ -591,9 +582,7 @@ def reindex(ctx: Context, who: Principal, request: m.Reindex) -> m.ReindexAnswer
     remaining = embedding.embed_pending(ctx, budget_s=request.budget_ms / 1000, tenant_key=scope)
     if not remaining:
         _finish_reindex(ctx, tenant[0], everyone=scope is None)
-    return m.ReindexAnswer(
-        embedded=max(before_count - remaining, 0), remaining=remaining, model=ctx.recall.model_tag
-    )
+    return m.ReindexAnswer(embedded=max(before_count - remaining, 0), remaining=remaining, model=ctx.recall.model_tag)
 
 
 def _finish_reindex(ctx: Context, tenant_key: int, *, everyone: bool) -> None:
@@ -603,8 +592,33 @@ def _finish_reindex(ctx: Context, tenant_key: int, *, everyone: bool) -> None:
         if model is not None:
             with ctx.store.write():
                 ctx.store.embeddings.drop_other_models(key, model.key)
+        _mend_words(ctx, key)
         embedding.compact(ctx, key, rewrite=True)
     embedding.sweep_files(ctx)
+
+
+def _mend_words(ctx: Context, tenant_key: int) -> None:
+    """Build a tenant's words anew where they do not agree with its episodes."""
+    if ctx.store.episodes.count_words(tenant_key) == ctx.store.episodes.count(tenant_key):
+        return
+    with ctx.store.write():
+        ctx.store.episodes.rebuild_words(tenant_key, _word_rows(ctx, tenant_key))
+
+
+def _word_rows(ctx: Context, tenant_key: int) -> Iterator[dict[str, Any]]:
+    cursor = None
+    while page := ctx.store.episodes.page(
+        (tenant_key, ""), EpisodeFilter(), cursor=cursor, limit=limits.BATCH_MAX_ITEMS, newest_first=False
+    ):
+        cursor = page[-1].seq
+        for episode in page:
+            yield {
+                "seq": episode.seq,
+                "task": episode.task,
+                "input_text": text.plain_text(episode.input),
+                "output_text": text.plain_text(episode.output),
+                "critique": episode.critique,
+            }
 
 
 def embed(ctx: Context, _who: Principal, request: m.EmbedTexts) -> m.EmbedAnswer:

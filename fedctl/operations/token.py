@@ -51,7 +51,7 @@ def issue(ctx: Context, who: Principal, request: t.IssueToken) -> t.IssueAnswer:
 
 def list_(ctx: Context, who: Principal, _request: t.ListTokens) -> t.TokenList:
     """List the records of the tenant's tokens; whoever may run the hub sees all tenants'."""
-    return t.TokenList(tokens=ctx.store.tokens.list(None if who.may("operator") else who.tenant_id))
+    return t.TokenList(tokens=ctx.store.tokens.all(None if who.may("operator") else who.tenant_id))
 
 
 def revoke(ctx: Context, who: Principal, request: t.RevokeToken) -> t.RevokeAnswer:

@@ -34,10 +34,10 @@ class Files(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Rows `first` to `first + count` of a snapshot, and the SHA-256 over their vectors' and then their keys' bytes."""
+    """The `rows` rows of a snapshot from `first` on, and the SHA-256 over their vectors' and then their keys' bytes."""
 
     first: int
-    count: int
+    rows: int
     digest: str
 
 
@@ -60,9 +60,7 @@ class IndexFolder:
         folder = self._folder / str(tenant_key)
         return Files(folder / f"{model_key}-{generation}.f16", folder / f"{model_key}-{generation}.keys")
 
-    def append(
-        self, files: Files, first: int, rows: Sequence[tuple[int, int, bytes]], dim: int
-    ) -> tuple[Block, str]:
+    def append(self, files: Files, first: int, rows: Sequence[tuple[int, int, bytes]], dim: int) -> tuple[Block, str]:
         """Write rows (key, seq, blob) behind the first `first` ones; return their block and the files' new stamp.
 
         Whatever lies behind `first` was never published and is written over. The caller publishes the result, and
@@ -110,9 +108,9 @@ class IndexFolder:
                 for block in blocks:
                     digest = hashlib.sha256()
                     vectors.seek(block.first * dim * 2)
-                    digest.update(vectors.read(block.count * dim * 2))
+                    digest.update(vectors.read(block.rows * dim * 2))
                     keys.seek(block.first * _KEY_BYTES)
-                    digest.update(keys.read(block.count * _KEY_BYTES))
+                    digest.update(keys.read(block.rows * _KEY_BYTES))
                     if digest.hexdigest() != block.digest:
                         return False
         except OSError:

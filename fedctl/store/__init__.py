@@ -1,1 +1,1 @@
-
+"""The truth: SQLite, and a gateway for each kind of record."""

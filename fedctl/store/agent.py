@@ -45,11 +45,9 @@ class Agents:
         """Add to the number of episodes that the agent has stored; nothing happens when it is not registered."""
         self._db.run(self._sql["count_stored"], {"tenant_key": tenant_key, "id": agent_id, "count": count})
 
-    def list(self, tenant: tuple[int, str], *, include_dead: bool, limit: int) -> list[Agent]:
+    def all(self, tenant: tuple[int, str], *, include_dead: bool, limit: int) -> list[Agent]:
         """Return agents, newest first."""
-        rows = self._db.rows(
-            self._sql["list"], {"tenant_key": tenant[0], "all": include_dead, "limit": limit}
-        )
+        rows = self._db.rows(self._sql["list"], {"tenant_key": tenant[0], "all": include_dead, "limit": limit})
         return [_to_agent(tenant[1], row) for row in rows]
 
     def overdue(self, before_ms: int) -> list[tuple[str, str]]:

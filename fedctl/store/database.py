@@ -303,7 +303,7 @@ def sqlite_version() -> str:
 
 
 @contextlib.contextmanager
-def _translated(path: Path | None) -> Iterator[None]:
+def _translated(path: Path | None) -> Iterator[None]:  # noqa: C901  one branch an error
     """Map SQLite's errors to ours."""
     try:
         yield

@@ -148,7 +148,7 @@ class Embeddings:
 
     def after(self, tenant_key: int, model_key: int, key: int, limit: int) -> list[tuple[int, int, bytes]]:
         """Return (key, seq, blob) of the vectors that came after `key`, in order."""
-        return self._db.rows(  # type: ignore[return-value]
+        return self._db.rows(
             self._sql["after"], {"tenant_key": tenant_key, "model_key": model_key, "key": key, "limit": limit}
         )
 

@@ -54,9 +54,7 @@ class Episodes:
 
     def known_ids(self, tenant_key: int, ids: Sequence[str]) -> dict[str, int | None]:
         """Return those of the ids that are taken: id -> the episode's seq, or None for a tombstone."""
-        return dict(
-            self._db.rows(self._sql["known_ids"], {"tenant_key": tenant_key, "ids": _json(ids)})  # type: ignore[arg-type]
-        )
+        return dict(self._db.rows(self._sql["known_ids"], {"tenant_key": tenant_key, "ids": _json(ids)}))
 
     def add(self, tenant_key: int, episodes: Iterable[tuple[int, NewEpisode]]) -> None:
         """Insert rows and their words; each comes with its sequence in the change log."""
@@ -86,14 +84,12 @@ class Episodes:
     def rebuild_words(self, tenant_key: int, rows: Iterable[dict[str, Any]]) -> None:
         """Put the words of these rows in the place of whatever is there."""
         self._ensure_words(tenant_key)
-        self._db.run(f"INSERT INTO {_table(tenant_key)} ({_table(tenant_key)}) VALUES ('delete-all')")
+        self._db.run(self._words("clear_words", tenant_key))
         self._db.run_many(self._words("add_words", tenant_key), rows)
 
     # -- reading -------------------------------------------------------------------------------------------------
 
-    def search_words(
-        self, tenant_key: int, match: str, filter_: EpisodeFilter, limit: int
-    ) -> list[tuple[int, float]]:
+    def search_words(self, tenant_key: int, match: str, filter_: EpisodeFilter, limit: int) -> list[tuple[int, float]]:
         """Return (seq, BM25) of the best matches of an FTS5 query, best first; larger is better."""
         if not self._has_words(tenant_key):
             return []
@@ -155,9 +151,7 @@ class Episodes:
 
     def buried_after(self, tenant_key: int, cursor: int, limit: int) -> list[tuple[int, str]]:
         """Return (seq of the deletion, id) of what was deleted after `cursor`, in order."""
-        rows = self._db.rows(
-            self._sql["buried_after"], {"tenant_key": tenant_key, "cursor": cursor, "limit": limit}
-        )
+        rows = self._db.rows(self._sql["buried_after"], {"tenant_key": tenant_key, "cursor": cursor, "limit": limit})
         return [(row[0], row[1]) for row in rows]
 
     # -- the tenant's own table of words -------------------------------------------------------------------------

@@ -33,9 +33,7 @@ def check(database: Database) -> bool:
         Corrupt: The file is no store of fedctl, or its schema is newer.
     """
     if database.pragma("application_id") != APPLICATION_ID:
-        raise Corrupt(
-            f"{database.path} is not a store of fedctl", hint="move it aside, or point --home somewhere else"
-        )
+        raise Corrupt(f"{database.path} is not a store of fedctl", hint="move it aside, or point --home somewhere else")
     version = int(database.pragma("user_version"))
     if version > SCHEMA_VERSION:
         raise Corrupt(

@@ -157,7 +157,7 @@ def _create(path: Path, clock: Clock, timeout_s: float) -> None:
         for suffix in ("-wal", "-shm"):
             path.with_name(unborn.name + suffix).unlink(missing_ok=True)
         unborn.with_suffix(".lock").unlink(missing_ok=True)
-        os.replace(unborn, path)
+        unborn.replace(path)
         folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(folder)

@@ -34,7 +34,7 @@ class Tokens:
         row = self._db.row(self._sql["get"], {"id": token_id})
         return None if row is None else _to_record(row)
 
-    def list(self, tenant_id: str | None) -> list[TokenRecord]:
+    def all(self, tenant_id: str | None) -> list[TokenRecord]:
         """Return the records of one tenant or of all, newest first."""
         return [_to_record(row) for row in self._db.rows(self._sql["list"], {"tenant_id": tenant_id})]
 

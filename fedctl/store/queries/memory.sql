@@ -34,6 +34,9 @@ VALUES (:seq, :task, :input_text, :output_text, :critique)
 -- name: remove_words
 DELETE FROM {words} WHERE rowid = :seq
 
+-- name: clear_words
+INSERT INTO {words} ({words}) VALUES ('delete-all')
+
 -- name: search_words
 SELECT rowid, -rank FROM {words} WHERE {words} MATCH :match ORDER BY rank LIMIT :limit
 

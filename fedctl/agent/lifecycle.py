@@ -1,0 +1,497 @@
+"""An agent's life: connect, pull what helps, work, push what was learned, die.
+
+The phases are those of `model.agent.AGENT_TRANSITIONS`. While the hub is away the agent goes on: what it stores is
+queued, it reconnects with backoff, and it says at its end how many episodes it could not deliver.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import socket
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar, cast
+
+import msgspec
+
+from fedctl import __version__
+from fedctl.agent.memory import ANSWERED_HERE, AgentMemory
+from fedctl.agent.process import Command
+from fedctl.agent.socket import AgentSocket
+from fedctl.errors import Conflict, Denied, FedctlError, NotFound, Timeout, Unavailable, UsageError
+from fedctl.messages import agent as a
+from fedctl.messages import memory as m
+from fedctl.messages.hub import Subscribe
+from fedctl.model import limits
+from fedctl.model.agent import FINAL_SYNC_GRACE_MS, MAX_LIFETIME_MS, MIN_LIFETIME_MS, AgentStatus
+from fedctl.model.principal import Principal
+from fedctl.model.time import to_rfc3339
+from fedctl.operations.table import request_types
+from fedctl.wire import frames
+from fedctl.wire.codec import RequestDecoder
+
+if TYPE_CHECKING:
+    from fedctl.access.keys import KeyRing
+    from fedctl.agent.link import Link
+    from fedctl.clock import Clock
+    from fedctl.messages.base import Request
+    from fedctl.model.hub import Event
+    from fedctl.recall.embedder import Embedder
+
+A = TypeVar("A")
+
+PULL_PAGES_MAX = 10
+"""A sync takes over at most so many pages; an agent that is further behind starts again from the newest."""
+_BACKOFF_FIRST_S = 0.1
+_BACKOFF_MAX_S = 5.0
+_NEWS_DELAY_S = 1.0
+_NEVER_LOST = (Unavailable, Timeout)
+
+
+class AgentPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent is to be. `agent_id` None: a new one is made. `pull_query` None: it pulls the newest."""
+
+    tenant_id: str
+    agent_id: str
+    type: str = "agent"
+    lifetime_ms: int = 300_000
+    sync_interval_ms: int = 5_000
+    pull_query: str | None = None
+    pull_limit: int = 100
+    log: bool = True
+
+
+class Means(NamedTuple):
+    """What an agent needs of the world around it; `embedder` None: the hub embeds."""
+
+    link: Link
+    clock: Clock
+    access: KeyRing
+    embedder: Embedder | None = None
+
+
+class Ending(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of an agent. `exit` is the status of the process; sync times are of successful syncs."""
+
+    agent_id: str
+    tenant_id: str
+    exit: int
+    reason: Literal["done", "expired", "stopped", "signal"]
+    lived_ms: int
+    pulled: int
+    stored: int
+    delivered: int
+    undelivered: int
+    syncs: int
+    sync_mean_ms: float | None
+    sync_max_ms: float | None
+    connection_errors: int
+
+
+class AgentLife:
+    """One agent, on one event loop."""
+
+    def __init__(self, plan: AgentPlan, means: Means) -> None:
+        """Check the plan; nothing runs before `start`."""
+        limits.check_name("tenant", plan.tenant_id)
+        limits.check_name("agent", plan.agent_id)
+        limits.check_name("agent type", plan.type)
+        if not MIN_LIFETIME_MS <= plan.lifetime_ms <= MAX_LIFETIME_MS:
+            raise UsageError(
+                f"a lifetime is within {MIN_LIFETIME_MS // 1000}s and {MAX_LIFETIME_MS // 60_000}m, "
+                f"not {plan.lifetime_ms / 1000:g}s"
+            )
+        if not 0 <= plan.pull_limit <= limits.BATCH_MAX_ITEMS:
+            raise UsageError(f"an agent pulls at most {limits.BATCH_MAX_ITEMS} episodes at its start")
+        if plan.sync_interval_ms <= 0:
+            raise UsageError("the sync interval must be longer than nothing")
+        self.plan = plan
+        self.status: AgentStatus = "spawning"
+        self._means = means
+        self._link = means.link
+        self._clock = means.clock
+        self._born_s = means.clock.monotonic_s()
+        self._principal = Principal(tenant_id=plan.tenant_id, role="agent", agent_id=plan.agent_id)
+        self.memory: AgentMemory | None = None
+        self._socket: AgentSocket | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._sync_lock = asyncio.Lock()
+        self._cursor: int | None = None
+        self._epoch = ""
+        self._news = asyncio.Event()
+        self._stop_asked = asyncio.Event()
+        self._stop_reason: Literal["stopped", "signal"] = "stopped"
+        self._signal: signal.Signals | None = None
+        self._sync_ms: list[float] = []
+        self._connection_errors = 0
+        self._impatient = False
+        self._over = False
+
+    # -- what its owner may ask ------------------------------------------------------------------------------------
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds until the lifetime is over, never below 0."""
+        return max(0.0, self._born_s + self.plan.lifetime_ms / 1000 - self._clock.monotonic_s())
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the agent has begun its work and not ended it."""
+        return self.status in ("ready", "working", "idle") and self.remaining_s > 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether the hub can be asked now."""
+        return self._link.connected
+
+    async def answer(self, request: Request[A]) -> A:
+        """Answer as the agent: what is stored goes to its memory; anything else is the hub's while it is there.
+
+        What is queued goes first, so that the hub's answer knows what this agent has just learned. Without the hub
+        the memory in RAM answers what it can.
+        """
+        memory = self._memory()
+        if isinstance(request, m.StoreEpisodes):
+            return cast("A", memory.answer(request))
+        if self._link.connected:
+            try:
+                async with self._sync_lock:
+                    await self._push()
+                return await self._link.call(request)
+            except _NEVER_LOST:
+                if not isinstance(request, ANSWERED_HERE):
+                    raise
+        return memory.answer(request)
+
+    async def sync(self) -> None:
+        """Push what is queued, then take over what came since the last time."""
+        async with self._sync_lock:
+            begun = self._clock.monotonic_s()
+            await self._push()
+            await self._pull()
+            await self._link.call(a.ReportAgent(id=self.plan.agent_id, status=self.status, synced=True))
+            self._sync_ms.append((self._clock.monotonic_s() - begun) * 1000)
+
+    # -- its life --------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Connect, register, pull, and be ready.
+
+        Raises:
+            Unavailable: The hub is not there: an agent starts with it and may lose it later.
+            Denied: The token is refused, or ends before the agent would.
+            Conflict: An agent of this id is alive.
+        """
+        self._principal = msgspec.structs.replace(
+            await self._link.connect(self._heard_stop, self._heard_news), agent_id=self.plan.agent_id
+        )
+        self.memory = AgentMemory(
+            Path(), self._clock, self._means.access, self._principal.tenant_id, self.plan.agent_id,
+            self._means.embedder,
+        )  # fmt: skip
+        await self._register()
+        await self.report("initializing")
+        await self._pull_first()
+        await self._subscribe()
+        await self._listen()
+        await self.report("ready")
+        self._tasks = [
+            asyncio.create_task(self._keep_link(), name="agent-link"),
+            asyncio.create_task(self._keep_synced(), name="agent-sync"),
+        ]
+
+    async def run(self, command: list[str]) -> Ending:
+        """Live until the command ends, the lifetime is over, or somebody asks for the end; without a command serve."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._heard_signal, number)
+        try:
+            starting = asyncio.create_task(self.start())
+            stopping = asyncio.create_task(self._stop_asked.wait())
+            await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if not starting.done():
+                starting.cancel()
+                await asyncio.gather(starting, return_exceptions=True)
+                return await self.end("signal", None)
+            await starting
+            if not command:
+                expired = not await self._until_asked(self.remaining_s)
+                return await self.end("expired" if expired else self._stop_reason, None)
+            return await self._run_command(command)
+        except BaseException:
+            await self._let_go()
+            raise
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    async def _run_command(self, argv: list[str]) -> Ending:
+        await self._try_sync()
+        command = await Command.start(argv, self.environment())
+        await self.report("working")
+        running = asyncio.create_task(command.wait())
+        asked = asyncio.create_task(self._stop_asked.wait())
+        await asyncio.wait({running, asked}, timeout=self.remaining_s, return_when=asyncio.FIRST_COMPLETED)
+        reason: Literal["done", "expired", "stopped", "signal"] = "done"
+        if not running.done():
+            reason = self._stop_reason if asked.done() else "expired"
+            await command.end()
+        asked.cancel()
+        status = await running
+        # What the command started and left behind has no agent any more.
+        command.signal(signal.SIGTERM)
+        await self.report("idle")
+        await self._try_sync()
+        return await self.end(reason, status)
+
+    async def end(self, reason: Literal["done", "expired", "stopped", "signal"], status: int | None) -> Ending:
+        """Say goodbye: a last sync while there is something to deliver, then the registry's last word."""
+        await self.report("shutting_down")
+        await self._last_sync()
+        ending = self._ending(reason, status)
+        await self.report("dead")
+        await self._let_go()
+        return ending
+
+    async def report(self, status: AgentStatus) -> None:
+        """Enter a phase and tell the hub; while it is away it is told when it comes back."""
+        self.status = status
+        with contextlib.suppress(*_NEVER_LOST, NotFound, Conflict):
+            await self._link.call(a.ReportAgent(id=self.plan.agent_id, status=status), timeout_s=5.0)
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of a command inside this agent: no secrets, and the agent's socket for a hub."""
+        assert self._socket is not None
+        inherited = {k: v for k, v in os.environ.items() if k not in ("FEDCTL_TOKEN", "FEDCTL_TOKEN_FILE")}
+        return inherited | {
+            "FEDCTL_AGENT_ID": self.plan.agent_id,
+            "FEDCTL_TENANT": self._principal.tenant_id,
+            "FEDCTL_HUB": f"unix:{self._socket.path}",
+        }
+
+    # -- connecting --------------------------------------------------------------------------------------------------
+
+    async def _register(self) -> None:
+        await self._link.call(
+            a.RegisterAgent(
+                id=self.plan.agent_id,
+                type=self.plan.type,
+                lifetime_ms=max(MIN_LIFETIME_MS, round(self.remaining_s * 1000)),
+                host=socket.gethostname() or "localhost",
+                pid=os.getpid(),
+            )
+        )
+
+    async def _resume(self) -> None:
+        """Come back after a lost connection: the hub may have given the agent up, or be another one's successor."""
+        try:
+            await self._link.call(a.ReportAgent(id=self.plan.agent_id, status=self.status))
+        except (NotFound, Conflict):
+            await self._register()
+            for status in ("initializing", "ready", self.status):
+                await self.report(status)
+        await self._subscribe()
+
+    async def _subscribe(self) -> None:
+        # The home itself, without a hub, sends no notices: the next sync finds what is new.
+        with contextlib.suppress(Unavailable):
+            await self._link.call(Subscribe(kinds=["episode_stored", "episode_deleted"]))
+
+    async def _keep_link(self) -> None:
+        backoff_s = _BACKOFF_FIRST_S
+        while True:
+            await self._link.lost()
+            self._connection_errors += 1
+            self._say("the hub is away; what is stored waits here")
+            while not self._link.connected:
+                # Jitter: after a hub's restart its agents do not come all at once.
+                await asyncio.sleep(backoff_s * random.uniform(0.5, 1.5))  # noqa: S311  no secret
+                backoff_s = min(backoff_s * 2, _BACKOFF_MAX_S)
+                try:
+                    await self._link.connect(self._heard_stop, self._heard_news)
+                    await self._resume()
+                except _NEVER_LOST:
+                    continue
+                except Denied as error:
+                    self._say(f"the hub refuses this agent now: {error.message}")
+                    return
+                backoff_s = _BACKOFF_FIRST_S
+                self._say("the hub is back")
+                await self._try_sync()
+
+    async def _keep_synced(self) -> None:
+        interval_s = self.plan.sync_interval_ms / 1000
+        while True:
+            begun = self._clock.monotonic_s()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(interval_s):
+                    await self._news.wait()
+                    # Others' news is taken over soon, not at once: many agents store at the same time.
+                    await asyncio.sleep(max(0.0, _NEWS_DELAY_S - (self._clock.monotonic_s() - begun)))
+            self._news.clear()
+            await self._try_sync()
+
+    async def _try_sync(self) -> None:
+        if not self._link.connected:
+            return
+        try:
+            await self.sync()
+        except _NEVER_LOST:
+            return
+        except FedctlError as error:
+            self._say(f"sync failed: {error.message}")
+
+    async def _last_sync(self) -> None:
+        """Deliver what is left, for as long as the hub still takes it."""
+        until_s = self._clock.monotonic_s() + FINAL_SYNC_GRACE_MS / 1000
+        hard_s = self._born_s + (self.plan.lifetime_ms + FINAL_SYNC_GRACE_MS) / 1000
+        await self._try_sync()
+        while self.memory is not None and self.memory.undelivered and not self._impatient:
+            left_s = min(until_s, hard_s) - self._clock.monotonic_s()
+            if left_s <= 0:
+                return
+            await asyncio.sleep(min(0.1, left_s))
+            await self._try_sync()
+
+    # -- pushing and pulling -----------------------------------------------------------------------------------------
+
+    async def _push(self) -> None:
+        memory = self._memory()
+        while (batch := memory.next_batch()) is not None:
+            before = len(memory.refused)
+            memory.settle(batch, await self._link.call(batch))
+            for refusal in memory.refused[before:]:
+                self._say(f"the hub refused the episode {refusal.id}: {refusal.error.message}")
+
+    async def _pull_first(self) -> None:
+        request = m.PullEpisodes(
+            limit=self.plan.pull_limit,
+            query=self.plan.pull_query,
+            with_vectors=self._memory().searches_by_meaning,
+        )
+        answer = await self._link.call(request)
+        self._cursor, self._epoch = answer.cursor, answer.epoch
+        self._memory().take_in(answer.episodes, answer.deleted)
+
+    async def _pull(self) -> None:
+        memory = self._memory()
+        for _ in range(PULL_PAGES_MAX):
+            request = m.PullEpisodes(cursor=self._cursor, with_vectors=memory.searches_by_meaning)
+            answer = await self._link.call(request)
+            if answer.epoch != self._epoch:  # the hub's store is another one now: its cursors begin anew
+                break
+            self._cursor = answer.cursor
+            memory.take_in((one for one in answer.episodes if one.agent_id != self.plan.agent_id), answer.deleted)
+            if not answer.more:
+                return
+        await self._pull_first()
+
+    # -- its socket, its end -----------------------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="fedctl-agent-", dir=_runtime_folder())
+        self._socket = AgentSocket(
+            Path(self._folder.name) / "agent.sock",
+            RequestDecoder(request_types()),
+            self._principal,
+            self._welcome,
+            self.answer,
+        )
+        await self._socket.start()
+
+    def _welcome(self) -> frames.Welcome:
+        return frames.Welcome(
+            version=frames.VERSION,
+            fedctl=__version__,
+            epoch=self._epoch,
+            principal=self._principal,
+            server_time=to_rfc3339(self._clock.now_ms()),
+        )
+
+    async def _until_asked(self, timeout_s: float) -> bool:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._stop_asked.wait()
+        except TimeoutError:
+            return False
+
+    async def _let_go(self) -> None:
+        if self._over:
+            return
+        self._over = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._socket is not None:
+            await self._socket.stop()
+        if self._folder is not None:
+            self._folder.cleanup()
+        await self._link.close()
+        if self.memory is not None:
+            self.memory.close()
+        self.status = "dead"
+
+    def _ending(self, reason: Literal["done", "expired", "stopped", "signal"], status: int | None) -> Ending:
+        memory = self.memory
+        undelivered = 0 if memory is None else memory.undelivered + len(memory.refused)
+        return Ending(
+            agent_id=self.plan.agent_id,
+            tenant_id=self._principal.tenant_id,
+            exit=self._exit(reason, status, undelivered),
+            reason=reason,
+            lived_ms=round((self._clock.monotonic_s() - self._born_s) * 1000),
+            pulled=0 if memory is None else memory.pulled,
+            stored=0 if memory is None else memory.stored,
+            delivered=0 if memory is None else memory.delivered,
+            undelivered=undelivered,
+            syncs=len(self._sync_ms),
+            sync_mean_ms=sum(self._sync_ms) / len(self._sync_ms) if self._sync_ms else None,
+            sync_max_ms=max(self._sync_ms, default=None),
+            connection_errors=self._connection_errors,
+        )
+
+    def _exit(self, reason: str, status: int | None, undelivered: int) -> int:
+        if reason == "expired" and status is not None:
+            return 124
+        if reason == "signal" and self._signal is not None:
+            return 128 + self._signal
+        return status or (7 if undelivered else 0)
+
+    def _heard_stop(self, _reason: str) -> None:
+        self._stop_asked.set()
+
+    def _heard_signal(self, number: signal.Signals) -> None:
+        # A second signal means: do not wait for the hub any longer.
+        self._impatient = self._signal is not None
+        self._signal, self._stop_reason = number, "signal"
+        self._stop_asked.set()
+
+    def _heard_news(self, _event: Event) -> None:
+        self._news.set()
+
+    def _memory(self) -> AgentMemory:
+        if self.memory is None or self._over:
+            raise Unavailable(f"the agent {self.plan.agent_id} is not alive")
+        return self.memory
+
+    def _say(self, line: str) -> None:
+        if self.plan.log:
+            print(f"fedctl: agent {self.plan.agent_id}: {line}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def new_agent_id(clock: Clock) -> str:
+    """Return an id for an agent that was given none."""
+    return f"agent-{clock.new_id()}"
+
+
+def _runtime_folder() -> str | None:
+    """Return the user's own runtime directory (short paths, gone at logout), or None for the system's default."""
+    folder = os.environ.get("XDG_RUNTIME_DIR")
+    return folder if folder and os.access(folder, os.W_OK | os.X_OK) else None

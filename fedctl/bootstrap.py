@@ -1,0 +1,344 @@
+"""The composition root: the only module that names concrete classes and puts them together.
+
+Everything is imported where it is used: a cold command loads what it needs and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from fedctl.errors import Denied, Failure, FedctlError, Timeout, Unavailable, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from fedctl.access.tokens import Claims
+    from fedctl.agent.lifecycle import AgentLife, AgentPlan, Ending
+    from fedctl.agent.link import Link
+    from fedctl.client.caller import Caller
+    from fedctl.config import AgentOptions, HubOptions, Settings
+    from fedctl.model.hub import HubInfo
+    from fedctl.operations.context import Context
+
+_POLL_S = 0.02
+_START_WAIT_S = 30.0
+
+
+def open_context(settings: Settings, *, create: bool) -> Context:
+    """Return the means of working on the home itself; `NoStore` when there is none and it may not be made."""
+    from fedctl.access.keys import KeyRing
+    from fedctl.clock import Clock
+    from fedctl.operations.context import Context, Recall
+    from fedctl.recall.embedder import Embedder
+    from fedctl.recall.index import IndexFolder
+    from fedctl.store.store import Store
+
+    clock = Clock()
+    timeout_s = 30.0 if settings.timeout_ms is None else settings.timeout_ms / 1000
+    return Context(
+        home=settings.home,
+        store=Store.open(settings.home, clock, create=create, timeout_s=timeout_s),
+        recall=Recall(Embedder(settings.model), IndexFolder(settings.home / "index")),
+        clock=clock,
+        access=KeyRing(settings.home / "keys"),
+        timeout_s=timeout_s,
+    )
+
+
+def hub_address(settings: Settings) -> str | None:
+    """Return the address of the hub that a command goes to, or None for the home itself.
+
+    With `auto` that is the hub on this home, if its socket is there and its lock is held: a hub that was killed
+    leaves its socket behind.
+    """
+    if settings.hub == "off":
+        return None
+    if settings.hub != "auto":
+        return settings.hub
+    from fedctl.client.address import local_hub
+
+    return local_hub(settings.home) if hub_is_running(settings.home) else None
+
+
+def open_caller(settings: Settings, *, writes: bool) -> Caller:
+    """Return what carries requests out: in-process, or the hub that the settings name.
+
+    `writes`: the home and its store are made when they are not there; else their absence is `NoStore`.
+    """
+    address = hub_address(settings)
+    if address is not None:
+        from fedctl.client.remote import RemoteCaller
+
+        token = None if address.startswith("unix:") else settings.read_token()
+        # With a token the tenant is the token's: it is named only by who means it, and refused if it is another.
+        chosen = token is None or settings.tenant_explicit
+        return RemoteCaller(
+            address,
+            tenant_id=settings.tenant if chosen else None,
+            token=None if token is None else token.reveal(),
+            timeout_ms=settings.timeout_ms,
+        )
+    from fedctl.client.local import LocalCaller
+    from fedctl.model.principal import Principal
+
+    principal = Principal(tenant_id=settings.tenant, role="owner")
+    return LocalCaller(open_context(settings, create=writes), principal)
+
+
+def create_home(settings: Settings) -> None:
+    """Make the home and its store; nothing happens where they are."""
+    open_context(settings, create=True).close()
+
+
+def versions() -> dict[str, Any]:
+    """Return the versions of everything that two fedctl must agree on, and of what they stand on."""
+    from fedctl import __version__
+    from fedctl.store.database import sqlite_version
+    from fedctl.store.migrate import SCHEMA_VERSION
+    from fedctl.wire.frames import VERSION
+
+    return {
+        "fedctl": __version__,
+        "python": ".".join(str(part) for part in sys.version_info[:3]),
+        "sqlite": sqlite_version(),
+        "schema": SCHEMA_VERSION,
+        "protocol": VERSION,
+    }
+
+
+# -- hubs --------------------------------------------------------------------------------------------------------
+
+
+def hub_is_running(home: Path) -> bool:
+    """Return whether some process holds the home's hub lock."""
+    from fedctl.client.address import LOCK_NAME
+
+    try:
+        descriptor = os.open(home / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def run_hub(settings: Settings, options: HubOptions, on_ready: Callable[[HubInfo], None] = lambda _hub: None) -> int:
+    """Run a hub on the home until it is told to stop; with `detach` start one in the background and return."""
+    if options.detach:
+        on_ready(_detach_hub(settings, options))
+        return 0
+    import asyncio
+
+    from fedctl.hub.server import Hub, HubServerOptions
+
+    context = open_context(settings, create=True)
+    try:
+        hub = Hub(
+            context,
+            HubServerOptions(
+                home=settings.home,
+                host=options.host,
+                port=options.port,
+                http_port=options.http_port,
+                max_agents=options.max_agents,
+                tls_cert=options.tls_cert,
+                tls_key=options.tls_key,
+                insecure=options.insecure,
+                debug_level=settings.level_for(resident=True),
+            ),
+            on_ready,
+        )
+        return asyncio.run(hub.run())
+    finally:
+        context.close()
+
+
+def _detach_hub(settings: Settings, options: HubOptions) -> HubInfo:
+    import subprocess
+
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log_path = settings.home / "hub.log"
+    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        begun = os.fstat(log).st_size
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fedctl", "hub", "start", *_hub_flags(settings, options)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    finally:
+        os.close(log)
+    deadline = time.monotonic() + _START_WAIT_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise _did_not_start(process.returncode, log_path, begun)
+        info = hub_info(settings)
+        if info is not None and info.pid == process.pid and info.ready:
+            return info
+        time.sleep(_POLL_S)
+    raise Timeout(f"the hub was not ready within {_START_WAIT_S:g} s", hint=f"read {log_path}")
+
+
+def _did_not_start(status: int, log_path: Path, begun: int) -> FedctlError:
+    """Return the error that the hub in the background ended with: it wrote it to its log as one JSON line."""
+    with log_path.open("rb") as file:
+        file.seek(begun)
+        lines = file.read().decode("utf-8", "replace").strip().splitlines()
+    for line in reversed(lines):
+        with contextlib.suppress(msgspec.DecodeError, KeyError, TypeError):
+            from fedctl.errors import from_code
+
+            error = msgspec.json.decode(line)["error"]
+            return from_code(error["code"], error["message"], hint=error["hint"], details=error["details"])
+    return Failure(f"the hub ended with status {status}", hint=f"read {log_path}")
+
+
+def _hub_flags(settings: Settings, options: HubOptions) -> list[str]:
+    flags = ["--json", "--home", str(settings.home), "--host", options.host, "--port", str(options.port),
+             "--http-port", str(options.http_port), "--max-agents", str(options.max_agents),
+             "--debug-level", settings.level_for(resident=True)]  # fmt: skip
+    if options.tls_cert and options.tls_key:
+        flags += ["--tls-cert", str(options.tls_cert), "--tls-key", str(options.tls_key)]
+    return flags + (["--insecure"] if options.insecure else [])
+
+
+def hub_info(settings: Settings) -> HubInfo | None:
+    """Return where the hub that the settings name listens, as it says itself; None when none runs on the home."""
+    from fedctl.messages.hub import GetHubInfo
+
+    address = hub_address(settings)
+    if address is None:
+        return None
+    try:
+        caller = open_caller(settings, writes=False)
+        try:
+            return caller.call(GetHubInfo()).hub
+        finally:
+            caller.close()
+    except Unavailable:
+        # It has the lock and does not listen yet (or any more): not running, for who asks now.
+        if settings.hub == "auto":
+            return None
+        raise
+
+
+def stop_hub(settings: Settings, wait_ms: int) -> HubInfo | None:
+    """Tell the hub on the home to stop and wait until it has; None when none runs."""
+    import signal
+
+    from fedctl.client.address import LOCK_NAME, read_info
+
+    if settings.hub not in ("auto", "off"):
+        raise UsageError("a hub is stopped on its own home", hint="log in there and run: fedctl hub stop")
+    if not hub_is_running(settings.home):
+        return None
+    info = read_info(settings.home)
+    pid = info.pid if info is not None else _lock_holder(settings.home / LOCK_NAME)
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except PermissionError as error:
+        raise Denied(f"the hub (pid {pid}) is another user's") from error
+    except ProcessLookupError:
+        pass
+    deadline = time.monotonic() + wait_ms / 1000
+    while hub_is_running(settings.home):
+        if time.monotonic() >= deadline:
+            raise Timeout(f"the hub (pid {pid}) did not stop within {wait_ms / 1000:g} s")
+        time.sleep(_POLL_S)
+    return info
+
+
+def _lock_holder(path: Path) -> int:
+    try:
+        return int(path.read_text("ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        raise Failure("a hub runs on this home, but does not say which process it is", hint="wait a moment") from None
+
+
+# -- agents ------------------------------------------------------------------------------------------------------
+
+
+def run_agent(settings: Settings, options: AgentOptions, command: Sequence[str]) -> Ending:
+    """Live an agent's life: run `command`, or without one serve its memory until the lifetime ends."""
+    import asyncio
+
+    async def live() -> Ending:
+        return await make_agent(settings, options).run(list(command))
+
+    return asyncio.run(live())
+
+
+def make_agent(settings: Settings, options: AgentOptions) -> AgentLife:
+    """Return an agent that has not begun. On the running event loop.
+
+    Raises:
+        Denied: The token is no token, or ends before the agent would.
+    """
+    from fedctl.access.keys import KeyRing
+    from fedctl.agent.lifecycle import AgentLife, AgentPlan, Means, new_agent_id
+    from fedctl.clock import Clock
+
+    clock = Clock()
+    address = hub_address(settings)
+    token = None if address is None or address.startswith("unix:") else settings.read_token()
+    given_id, tenant_id = options.id, settings.tenant
+    if token is not None:
+        claims = _outliving(token.reveal(), clock.now_ms() + options.lifetime_ms)
+        given_id, tenant_id = given_id or claims.aid, claims.tid
+        if settings.tenant_explicit and settings.tenant != tenant_id:
+            raise Denied(f"the token is of the tenant {tenant_id}, not of {settings.tenant}", hint="leave --tenant out")
+    plan = AgentPlan(
+        tenant_id=tenant_id,
+        agent_id=given_id or new_agent_id(clock),
+        type=options.type,
+        lifetime_ms=options.lifetime_ms,
+        sync_interval_ms=options.sync_interval_ms,
+        pull_query=options.pull_query,
+        pull_limit=options.pull_limit,
+        log=settings.level_for(resident=True) != "silent",
+    )
+    embedder = None
+    if options.embed == "local":
+        from fedctl.recall.embedder import Embedder
+
+        embedder = Embedder(settings.model)
+    link = _open_link(settings, plan, address, None if token is None else token.reveal())
+    return AgentLife(plan, Means(link=link, clock=clock, access=KeyRing(settings.home / "keys"), embedder=embedder))
+
+
+def _open_link(settings: Settings, plan: AgentPlan, address: str | None, token: str | None) -> Link:
+    """Return an agent's way to what it is an agent of: a hub, or the home itself where none runs."""
+    from fedctl.agent.link import HomeLink, HubLink
+
+    if address is not None:
+        return HubLink(address, token=token, tenant_id=plan.tenant_id, agent_id=plan.agent_id)
+    from fedctl.model.principal import Principal
+
+    principal = Principal(tenant_id=plan.tenant_id, role="agent", agent_id=plan.agent_id)
+    return HomeLink(lambda: open_context(settings, create=True), principal)
+
+
+def _outliving(token: str, until_ms: int) -> Claims:
+    from fedctl.access.tokens import read_claims
+
+    claims = read_claims(token)
+    if claims.exp * 1000 < until_ms:
+        raise Denied(
+            "the token ends before the agent's lifetime does",
+            hint="issue one with a longer --ttl, or give the agent a shorter --lifetime",
+        )
+    return claims

@@ -222,18 +222,18 @@ class AgentLife:
                 return await self.end("signal", None)
             await starting
             if not command:
-                expired = not await self._until_asked(self.remaining_s)
+                expired = not await self.until_asked(self.remaining_s)
                 return await self.end("expired" if expired else self._stop_reason, None)
             return await self._run_command(command)
         except BaseException:
-            await self._let_go()
+            await self.let_go()
             raise
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
 
     async def _run_command(self, argv: list[str]) -> Ending:
-        await self._try_sync()
+        await self.try_sync()
         command = await Command.start(argv, self.environment())
         await self.report("working")
         running = asyncio.create_task(command.wait())
@@ -248,7 +248,7 @@ class AgentLife:
         # What the command started and left behind has no agent any more.
         command.signal(signal.SIGTERM)
         await self.report("idle")
-        await self._try_sync()
+        await self.try_sync()
         return await self.end(reason, status)
 
     async def end(self, reason: Literal["done", "expired", "stopped", "signal"], status: int | None) -> Ending:
@@ -257,7 +257,7 @@ class AgentLife:
         await self._last_sync()
         ending = self._ending(reason, status)
         await self.report("dead")
-        await self._let_go()
+        await self.let_go()
         return ending
 
     async def report(self, status: AgentStatus) -> None:
@@ -324,7 +324,7 @@ class AgentLife:
                     return
                 backoff_s = _BACKOFF_FIRST_S
                 self._say("the hub is back")
-                await self._try_sync()
+                await self.try_sync()
 
     async def _keep_synced(self) -> None:
         interval_s = self.plan.sync_interval_ms / 1000
@@ -336,9 +336,10 @@ class AgentLife:
                     # Others' news is taken over soon, not at once: many agents store at the same time.
                     await asyncio.sleep(max(0.0, _NEWS_DELAY_S - (self._clock.monotonic_s() - begun)))
             self._news.clear()
-            await self._try_sync()
+            await self.try_sync()
 
-    async def _try_sync(self) -> None:
+    async def try_sync(self) -> None:
+        """Sync if the hub is there; what goes wrong is said and tried again at the next time."""
         if not self._link.connected:
             return
         try:
@@ -352,13 +353,13 @@ class AgentLife:
         """Deliver what is left, for as long as the hub still takes it."""
         until_s = self._clock.monotonic_s() + FINAL_SYNC_GRACE_MS / 1000
         hard_s = self._born_s + (self.plan.lifetime_ms + FINAL_SYNC_GRACE_MS) / 1000
-        await self._try_sync()
+        await self.try_sync()
         while self.memory is not None and self.memory.undelivered and not self._impatient:
             left_s = min(until_s, hard_s) - self._clock.monotonic_s()
             if left_s <= 0:
                 return
             await asyncio.sleep(min(0.1, left_s))
-            await self._try_sync()
+            await self.try_sync()
 
     # -- pushing and pulling -----------------------------------------------------------------------------------------
 
@@ -415,14 +416,16 @@ class AgentLife:
             server_time=to_rfc3339(self._clock.now_ms()),
         )
 
-    async def _until_asked(self, timeout_s: float) -> bool:
+    async def until_asked(self, timeout_s: float) -> bool:
+        """Wait until somebody asks for the end (True), or the time is over (False)."""
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._stop_asked.wait()
         except TimeoutError:
             return False
 
-    async def _let_go(self) -> None:
+    async def let_go(self) -> None:
+        """Drop everything that is open; twice is harmless."""
         if self._over:
             return
         self._over = True

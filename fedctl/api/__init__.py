@@ -1,1 +1,5 @@
+"""The Python API of fedctl."""
 
+from fedctl.api.agent import EphemeralAgent
+
+__all__ = ["EphemeralAgent"]

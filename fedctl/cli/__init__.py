@@ -1,1 +1,1 @@
-
+"""The command line: argv in, requests out, answers rendered."""

@@ -1,1 +1,1 @@
-
+"""What runs as the hub: sockets and threads around the operations."""

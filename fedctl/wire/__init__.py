@@ -1,1 +1,1 @@
-
+"""How it is said on a socket: frames, their codec, and both sides of a session, with no socket inside."""

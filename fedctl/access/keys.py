@@ -1,0 +1,161 @@
+"""The home's signing keys: Ed25519, one PEM file each, for the eyes of the owner only.
+
+A key's name (`kid`) begins with the time it was made, so the last name signs and all of them verify.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from typing import TYPE_CHECKING, Any
+
+from fedctl.access import tokens
+from fedctl.errors import Corrupt, Denied
+from fedctl.model.principal import Principal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from fedctl.access.tokens import Verified
+    from fedctl.model.token import TokenRole
+
+_SUFFIX = ".pem"
+
+
+class KeyRing:
+    """Signs and verifies tokens with the keys in a folder. Any number of processes may share the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Keep the folder's name; nothing is read or made before it is needed."""
+        self._folder = folder
+        self._known: dict[str, tuple[tuple[int, int, int], Any]] = {}
+
+    def kids(self) -> list[str]:
+        """Return the names of the keys at hand, oldest first."""
+        try:
+            names = os.listdir(self._folder)  # noqa: PTH208  names, not path objects
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except PermissionError as error:
+            raise Denied(f"the keys in {self._folder} cannot be read", hint="check the permissions") from error
+        kids = (name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
+        return sorted(kid for kid in kids if tokens.is_kid(kid))
+
+    def warm(self) -> None:
+        """Load what signing and verifying need (300 ms of imports), so that no connection waits for it."""
+        import jwt  # noqa: F401, PLC0415  for its side effect
+
+        for kid in self.kids():
+            self._load(kid)
+
+    def sign(  # noqa: PLR0913  one parameter a claim
+        self, tenant_id: str, agent_id: str | None, role: TokenRole, jti: str, now_ms: int, ttl_ms: int
+    ) -> str:
+        """Return a token; the first one makes the first key.
+
+        Raises:
+            UsageError: a name or a life that no token may have.
+            Denied: the keys cannot be read or written.
+        """
+        principal = Principal(tenant_id=tenant_id, role=role, agent_id=agent_id, token_id=jti)
+        claims = tokens.make_claims(principal, now_ms=now_ms, ttl_ms=ttl_ms)
+        kid = next(reversed(self.kids()), None) or self._first(now_ms)
+        return tokens.sign(claims, kid, self._load(kid))
+
+    def verify(self, token: str, now_ms: int) -> Verified:
+        """Return who the token speaks for and until when; `Denied` with one reason otherwise.
+
+        Whether it was revoked is the store's to say.
+        """
+        return tokens.verify(token, self._public_key, now_ms)
+
+    def _public_key(self, kid: str) -> Any:
+        try:
+            return self._load(kid).public_key()
+        except FileNotFoundError:
+            return None
+
+    def _load(self, kid: str) -> Any:
+        """Return the private key; read again when its file changed, gone when its file is gone."""
+        path = self._folder / f"{kid}{_SUFFIX}"
+        try:
+            state = path.stat()
+            mark = (state.st_ino, state.st_size, state.st_mtime_ns)
+            known = self._known.get(kid)
+            if known is not None and known[0] == mark:
+                return known[1]
+            key = _parse(path.read_bytes(), path)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise Denied(f"the key {path} cannot be read: {error.strerror}", hint="check the permissions") from error
+        self._known[kid] = (mark, key)
+        return key
+
+    def _first(self, now_ms: int) -> str:
+        """Make the first key, unless another process just did."""
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with _exclusive(self._folder):
+                kids = self.kids()
+                return kids[-1] if kids else self._make(now_ms)
+        except OSError as error:
+            raise Denied(
+                f"no key can be made in {self._folder}: {error.strerror}", hint="check the permissions"
+            ) from error
+
+    def _make(self, now_ms: int) -> str:
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415  only here
+        from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415  only here
+            Encoding,
+            NoEncryption,
+            PrivateFormat,
+        )
+
+        kid = f"{now_ms:012x}-{os.urandom(4).hex()}"
+        pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        # Whole or not at all: written under a name that no reader takes for a key, then renamed.
+        unborn = self._folder / f"{kid}.new"
+        descriptor = os.open(unborn, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(descriptor, pem)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        unborn.rename(self._folder / f"{kid}{_SUFFIX}")
+        _sync(self._folder)
+        return kid
+
+
+def _parse(pem: bytes, path: Path) -> Any:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415  40 ms
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415  likewise
+
+    try:
+        key = load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError) as error:
+        raise Corrupt(f"the key {path} is damaged", hint="move it aside; tokens signed with it end") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise Corrupt(f"the key {path} is not an Ed25519 key", hint="move it aside")
+    return key
+
+
+@contextlib.contextmanager
+def _exclusive(folder: Path) -> Iterator[None]:
+    """Hold the folder against other makers of keys; the kernel lets go when the process dies."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,477 @@
+"""The frame of every command: global options, help, what a command may reach, and how it says what it is.
+
+The global options are parameters of every group and every command, so they are accepted before and after it, a
+value that looks like a flag stays a value, and the one nearest to the command wins. Nothing scans argv.
+"""
+
+from __future__ import annotations
+
+import functools
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+
+import typer
+from typer.core import TyperCommand, TyperGroup, TyperOption
+
+from fedctl import config
+from fedctl.cli.render import Output, Screen, Shape, check_fields, say
+from fedctl.cli.values import StandardInput
+from fedctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from fedctl.client.caller import Caller
+    from fedctl.config import Settings
+
+
+class OpenCaller(Protocol):
+    """How a command gets somebody to ask: `fedctl.bootstrap.open_caller`, or a test's own."""
+
+    def __call__(self, settings: Settings, *, writes: bool) -> Caller:
+        """Return a caller; `writes` creates home and store where there are none."""
+        ...
+
+
+class Session:
+    """One run of the command line: its streams, what its flags said, and what follows from that."""
+
+    def __init__(
+        self,
+        *,
+        stdin: BinaryIO | None,
+        stdout: BinaryIO | None,
+        stderr: BinaryIO | None,
+        environ: Mapping[str, str],
+        open_caller: OpenCaller | None = None,
+    ) -> None:
+        self.stdin = StandardInput(stdin)
+        self.stdout = Output(stdout)
+        self.stderr = stderr
+        self.environ = environ
+        self.flags: dict[str, Any] = {}
+        self.fields: tuple[str, ...] = ()
+        self._open_caller = open_caller
+
+    @functools.cached_property
+    def settings(self) -> Settings:
+        """The settings, read when first asked for."""
+        settings = config.load(self.flags, self.environ)
+        for warning in settings.warnings:
+            say(self.stderr, f"warning: {warning}")
+        return settings
+
+    @property
+    def settings_read(self) -> bool:
+        """Whether the settings were read (and were right)."""
+        return "settings" in self.__dict__
+
+    @functools.cached_property
+    def screen(self) -> Screen:
+        """Where the answer goes."""
+        dumb = self.environ.get("TERM") == "dumb"
+        return Screen(self.stdout, self.stderr, self.settings, self.fields, dumb=dumb)
+
+    def say(self, line: str) -> None:
+        """Say one line on stderr."""
+        say(self.stderr, line)
+
+    def open_caller(self, settings: Settings, *, writes: bool) -> Caller:
+        """Return somebody to ask."""
+        if self._open_caller is None:
+            from fedctl.bootstrap import open_caller
+
+            return open_caller(settings, writes=writes)
+        return self._open_caller(settings, writes=writes)
+
+
+class Invocation(typer.Context):
+    """What a command is handed: the run's settings, streams and callers."""
+
+    @property
+    def session(self) -> Session:
+        """The run this command is part of."""
+        session = self.find_root().obj
+        assert isinstance(session, Session)
+        return session
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the run."""
+        return self.session.settings
+
+    @property
+    def screen(self) -> Screen:
+        """Where the answer goes."""
+        return self.session.screen
+
+    @property
+    def stdin(self) -> StandardInput:
+        """Standard input, for one taker."""
+        return self.session.stdin
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether nothing is to be changed."""
+        return bool(self.session.flags.get("dry_run"))
+
+    @contextmanager
+    def caller(self, *, writes: bool = False, unhurried: bool = False) -> Iterator[Caller]:
+        """Open a caller for a `with`; `unhurried` commands have no time limit a request."""
+        settings = self.settings
+        if unhurried:
+            import msgspec
+
+            settings = msgspec.structs.replace(settings, timeout_ms=None)
+        if settings.verbose:
+            from fedctl.bootstrap import hub_address
+
+            address = hub_address(settings)
+            self.screen.note(f"asking the hub at {address}" if address else f"working on {settings.home} itself")
+        caller = self.session.open_caller(settings, writes=writes)
+        try:
+            yield caller
+        finally:
+            caller.close()
+
+    def confirm(self, question: str) -> None:
+        """Go on only if `--yes` was given or a person says so.
+
+        Raises:
+            UsageError: Nobody is there to be asked, or the answer was no.
+        """
+        if self.session.flags.get("yes"):
+            return
+        stderr = self.session.stderr
+        if stderr is None or not (stderr.isatty() and self.stdin.isatty()):
+            raise UsageError(f"{question} This needs a yes, and nobody is there to give it", hint="add --yes")
+        stderr.write(f"{question} [y/N] ".encode())
+        stderr.flush()
+        if self.stdin.read_line().strip().lower() not in ("y", "yes"):
+            raise UsageError("not confirmed: nothing was done")
+
+
+def _keep(ctx: Any, param: Any, value: Any) -> None:
+    """Keep a global option's value; a later (nearer) one replaces it, a repeatable one adds to it."""
+    if value is None or value == ():
+        return
+    flags = ctx.find_root().obj.flags
+    name = param.name.removeprefix("global_")
+    if name in ("json", "jsonl", "ids"):
+        flags["format"] = name
+    elif isinstance(value, tuple):
+        flags[name] = (*flags.get(name, ()), *value)
+    else:
+        flags[name] = value
+
+
+def _option(name: str, *decls: str, says: str, metavar: str | None = None, many: bool = False) -> TyperOption:
+    # The name is one that no command's own parameter has: both live in one table while argv is parsed.
+    flag = metavar is None
+    return TyperOption(
+        param_decls=[f"global_{name}", *decls],
+        type=None if flag else str,
+        is_flag=flag,
+        multiple=many,
+        metavar=metavar,
+        help=says,
+        callback=_keep,
+        expose_value=False,
+    )
+
+
+def _show_help(ctx: Any, _param: Any, value: Any) -> None:
+    if value:
+        show_help(ctx)
+        raise typer.Exit(0)
+
+
+def show_help(ctx: Any) -> None:
+    """Print the help of the group or command at hand."""
+    ctx.find_root().obj.stdout.write((ctx.get_help() + "\n").encode())
+
+
+@functools.cache
+def _globals() -> tuple[TyperOption, ...]:
+    return (
+        _option("home", "--home", metavar="DIR", says="The home: the store, the keys, config.toml (FEDCTL_HOME)."),
+        _option("hub", "--hub", metavar="auto|off|URL", says="Whom to ask (FEDCTL_HUB); ws://, wss:// or unix:PATH."),
+        _option("tenant", "--tenant", metavar="NAME", says="Whose memory (FEDCTL_TENANT); by default `default`."),
+        _option("token_file", "--token-file", metavar="FILE", says="The token (FEDCTL_TOKEN_FILE, FEDCTL_TOKEN)."),
+        _option("config", "--config", metavar="FILE", says="More settings, before the home's own (FEDCTL_CONFIG)."),
+        _option("format", "--format", metavar="table|json|jsonl|tsv|ids", says="The answer's form (FEDCTL_FORMAT)."),
+        _option("json", "--json", says="Short for --format json."),
+        _option("jsonl", "--jsonl", says="Short for --format jsonl."),
+        _option("ids", "--ids", says="Short for --format ids."),
+        _option("fields", "--fields", metavar="a,b.c", says="Only these fields; `help` lists them."),
+        _option("timeout", "--timeout", metavar="DUR", says="Limit of one request, 30s by default (FEDCTL_TIMEOUT)."),
+        _option("color", "--color", metavar="auto|always|never", says="Colour (NO_COLOR, FORCE_COLOR)."),
+        _option("quiet", "-q", "--quiet", says="Nothing on stderr but errors."),
+        _option("verbose", "-v", "--verbose", says="Say more on stderr."),
+        _option("debug_level", "--debug-level", metavar="silent|basic|detailed|verbose|trace", says="(DEBUG_LEVEL)"),
+        _option("debug_format", "--debug-format", metavar="human|json|compact", says="Form of logs (DEBUG_FORMAT)."),
+        _option("debug_categories", "--debug-category", metavar="C", many=True, says="Only this category; repeatable."),
+        _option("debug_agents", "--debug-agent", metavar="ID", many=True, says="Only this agent; repeatable."),
+        _option("debug_output", "--debug-output", metavar="console|file|both", says="Where to (DEBUG_OUTPUT)."),
+        _option("debug_file", "--debug-file", metavar="FILE", says="The log file (DEBUG_OUTPUT_FILE)."),
+    )  # fmt: skip
+
+
+@functools.cache
+def _yes() -> TyperOption:
+    return _option("yes", "-y", "--yes", says="Do not ask.")
+
+
+@functools.cache
+def _dry_run() -> TyperOption:
+    return _option("dry_run", "-n", "--dry-run", says="Say what would go, and change nothing.")
+
+
+@functools.cache
+def _version() -> TyperOption:
+    return _option("version", "-V", "--version", says="Print the version; with --json, of everything.")
+
+
+@functools.cache
+def _help() -> TyperOption:
+    return TyperOption(
+        param_decls=["global_help", "-h", "--help"], is_flag=True, expose_value=False, is_eager=True,
+        callback=_show_help, help="Show this help.",
+    )  # fmt: skip
+
+
+class _Framed:
+    """What groups and commands have in common: the global options, and how help is laid out."""
+
+    context_class: type[Any] = Invocation
+    params: list[Any]
+    epilog: str | None
+
+    def get_help_option(self, ctx: Any) -> TyperOption:  # noqa: ARG002  the frame's signature
+        return _help()
+
+    def extra_options(self) -> tuple[TyperOption, ...]:
+        return ()
+
+    def get_params(self, ctx: Any) -> list[Any]:  # noqa: ARG002  the frame's signature
+        own = {spelling for param in self.params for spelling in param.opts}
+        options = (*self.extra_options(), *_globals(), _version(), _help())
+        return [*self.params, *(option for option in options if own.isdisjoint(option.opts))]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        rows: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for param in (*self.params, *self.extra_options()):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                rows["Arguments" if param.param_type_name == "argument" else "Options"].append(record)
+        for title, lines in rows.items():
+            if lines:
+                with formatter.section(title):
+                    formatter.write_dl(lines)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        if self.epilog:
+            with formatter.section("Examples"):
+                formatter.write("".join(f"  {line}\n" for line in self.epilog.splitlines()))
+        if ctx.parent is not None:
+            formatter.write_paragraph()
+            formatter.write("The global options (--home, --tenant, --json, --fields, ...): fedctl --help\n")
+
+
+class Verb(_Framed, TyperCommand):
+    """A command."""
+
+    @property
+    def shape(self) -> Shape | None:
+        """What it answers with; None: nothing that has fields."""
+        return getattr(self.callback, "shape", None)
+
+    def extra_options(self) -> tuple[TyperOption, ...]:
+        """Return `--yes` and `--dry-run` where the command has a use for them."""
+        asks, dry_run = (getattr(self.callback, name, False) for name in ("asks", "dry_run"))
+        return (*((_yes(),) if asks else ()), *((_dry_run(),) if dry_run else ()))
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command, once what was said around it makes sense for it."""
+        session: Session = ctx.find_root().obj
+        flags = session.flags
+        if flags.get("version"):
+            return show_version(session)
+        for option in (_yes(), _dry_run()):
+            name = str(option.name).removeprefix("global_")
+            if flags.get(name) and option not in self.extra_options():
+                raise UsageError(f"'{ctx.command_path}' has no use for {' '.join(option.opts)}")
+        if flags.get("fields") is not None:
+            if self.shape is None:
+                raise UsageError(f"the answer of '{ctx.command_path}' has no fields")
+            if flags["fields"].strip() == "help":
+                session.stdout.write("".join(f"{name}\n" for name in self.shape.fields).encode())
+                return 0
+            session.fields = check_fields(flags["fields"], self.shape)
+        return super().invoke(ctx)
+
+
+class Group(_Framed, TyperGroup):
+    """What has commands under it; alone it shows them."""
+
+    def __init__(self, name: str, says: str) -> None:
+        super().__init__(
+            name=name, help=says, rich_markup_mode=None, invoke_without_command=True, subcommand_metavar="COMMAND"
+        )
+
+    def summaries(self) -> list[tuple[str, str]]:
+        """Return the names of the commands, each with its one line, without building any."""
+        raise NotImplementedError
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  the frame's signature
+        """Return the names of the commands."""
+        return [name for name, _ in self.summaries()]
+
+    def extra_options(self) -> tuple[TyperOption, ...]:
+        """Return the two that wait for a command which has a use for them."""
+        return (_yes(), _dry_run())
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  the frame's signature
+        """Write the commands, each with its one line."""
+        with formatter.section("Commands"):
+            formatter.write_dl(self.summaries())
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Return the command that `args` begin with, or say what was perhaps meant."""
+        command = self.get_command(ctx, args[0])
+        if command is None:
+            hint = config.did_you_mean(args[0], self.list_commands(ctx)) or self.elsewhere(ctx, args[0])
+            raise UsageError(
+                f"{args[0]!r} is not a command of '{ctx.command_path}'", hint=hint or f"see {ctx.command_path} --help"
+            )
+        return command.name, command, args[1:]
+
+    def elsewhere(self, ctx: Any, name: str) -> str | None:  # noqa: ARG002  for the root to say more
+        """Return a hint where a command of that name is, if it is not here."""
+        return None
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command named, or show which there are."""
+        session: Session = ctx.find_root().obj
+        if session.flags.get("version"):
+            return show_version(session)
+        value = super().invoke(ctx)
+        if ctx.invoked_subcommand is None:
+            show_help(ctx)
+        return value
+
+
+class Noun(Group):
+    """The commands of a Typer, each built when it is used: building one takes a millisecond."""
+
+    aliases: Mapping[str, str] = {"ls": "list"}
+
+    def __init__(self, app: typer.Typer) -> None:
+        super().__init__(str(app.info.name), str(app.info.help))
+        self._infos = {str(info.name): info for info in app.registered_commands}
+
+    def summaries(self) -> list[tuple[str, str]]:
+        """Return the names of the commands, each with the first line of its docstring."""
+        return [(name, (info.callback.__doc__ or "").partition("\n")[0]) for name, info in self._infos.items()]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002  the frame's signature
+        """Build and return a command, by its name or alias."""
+        name = cmd_name if cmd_name in self._infos else self.aliases.get(cmd_name, cmd_name)
+        if name not in self._infos:
+            return None
+        if name not in self.commands:
+            alone = _typer()
+            alone.registered_commands = [self._infos[name]]
+            self.commands[name] = typer.main.get_group(alone).commands[name]
+        return self.commands[name]
+
+
+class Root(Group):
+    """`fedctl` itself: knows the names of everything, and loads what is used."""
+
+    def __init__(self, table: Mapping[str, tuple[str, str]]) -> None:
+        """Keep the table: name -> (module below fedctl.cli, one line of help)."""
+        super().__init__("fedctl", "Memory and work for fleets of short-lived agents.")
+        self._table = table
+
+    def summaries(self) -> list[tuple[str, str]]:
+        """Return the names of the table, each with its one line."""
+        return [(name, says) for name, (_, says) in self._table.items()]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Load and return what a name of the table stands for: a noun, or a verb of the home's module."""
+        if cmd_name not in self._table:
+            return None
+        import importlib
+
+        module = importlib.import_module(f"fedctl.cli.{self._table[cmd_name][0]}")
+        noun = Noun(module.app)
+        return noun if noun.name == cmd_name else noun.get_command(ctx, cmd_name)
+
+    def elsewhere(self, ctx: Any, name: str) -> str | None:
+        """Return the noun that has a verb of that name."""
+        for noun in self._table:
+            command = self.get_command(ctx, noun)
+            if isinstance(command, Noun) and command.get_command(ctx, name) is not None:
+                return f"did you mean '{noun} {name}'?"
+        return None
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write what there is, and the options that all of it takes."""
+        super().format_options(ctx, formatter)
+        with formatter.section("Global options, before or after the command"):
+            formatter.write_dl([param.get_help_record(ctx) for param in self.get_params(ctx)])
+
+
+def noun(name: str, says: str) -> typer.Typer:
+    """Return the Typer that a noun's commands are registered with."""
+    return _typer(name=name, help=says)
+
+
+def _typer(**attributes: Any) -> typer.Typer:
+    return typer.Typer(**attributes, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+def verb(
+    app: typer.Typer,
+    name: str | None = None,
+    *,
+    shape: Shape | None = None,
+    asks: bool = False,
+    dry_run: bool = False,
+    examples: Sequence[str] = (),
+) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
+    """Make a function a command of `app`. It returns its exit code, None for 0.
+
+    `shape` is what it answers with, `asks` and `dry_run` say that it has `--yes` and `--dry-run`.
+    """
+
+    def register(function: Callable[..., int | None]) -> Callable[..., int | None]:
+        function.__dict__.update(shape=shape, asks=asks, dry_run=dry_run)
+        spelled = name or function.__name__
+        return app.command(spelled, cls=Verb, epilog="\n".join(examples) or None)(function)
+
+    return register
+
+
+def resident() -> None:
+    """Prepare for a long life: a command that stays collects its garbage, unlike one that ends at once."""
+    import gc
+
+    gc.enable()
+
+
+def show_version(session: Session) -> int:
+    """Print the version, or with `--json` those of all that matters to a bug report."""
+    form = session.flags.get("format") or session.environ.get("FEDCTL_FORMAT")
+    if form in ("json", "jsonl"):
+        import msgspec
+
+        from fedctl.bootstrap import versions
+
+        session.stdout.write(msgspec.json.encode(versions()) + b"\n")
+    else:
+        from fedctl import __version__
+
+        session.stdout.write(f"fedctl {__version__}\n".encode())
+    return 0

@@ -1,0 +1,195 @@
+"""Where the command line begins and ends: argv in, exit code out, every error in one place.
+
+Nothing heavy is imported before it is known to be needed: start-up is a feature.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fedctl.cli.command import OpenCaller, Session
+    from fedctl.errors import FedctlError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("home", "Make the home and its store."),
+    "status": ("home", "Show the home, the store, the hub and what to do next."),
+    "demo": ("home", "Run a hub and five agents on real work, and check what they promise."),
+    "memory": ("memory", "Store, search and carry episodes."),
+    "hub": ("hub", "Run the hub that agents connect to."),
+    "agent": ("agent", "Spawn agents and watch them."),
+    "token": ("token", "Issue, list and revoke access tokens."),
+    "store": ("store", "Look after the store on disk."),
+    "config": ("config", "Read and write settings."),
+}
+
+
+class Terminated(BaseException):
+    """SIGTERM: unwinds like Ctrl-C, so that what is open gets closed."""
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    stdin: BinaryIO | None,
+    stdout: BinaryIO | None,
+    stderr: BinaryIO | None,
+    environ: Mapping[str, str],
+    open_caller: OpenCaller | None = None,
+) -> int:
+    """Run one command line and return its exit code. Touches no stream but those given."""
+    from fedctl.cli.command import Root, Session
+    from fedctl.cli.render import OutputClosed
+
+    session = Session(stdin=stdin, stdout=stdout, stderr=stderr, environ=environ, open_caller=open_caller)
+    try:
+        code = _invoke(Root(COMMANDS), session, list(argv))
+        session.stdout.flush()
+    except OutputClosed:
+        return 141
+    except (KeyboardInterrupt, Terminated) as signal:
+        _try_to_flush(session)
+        return 130 if isinstance(signal, KeyboardInterrupt) else 143
+    except Exception as error:  # noqa: BLE001  the one place where nothing may get past
+        return _report(session, argv, error)
+    return code
+
+
+def _invoke(root: Any, session: Session, argv: list[str]) -> int:
+    import typer
+
+    try:
+        with root.make_context("fedctl", argv, obj=session) as ctx:
+            return root.invoke(ctx) or 0
+    except typer.Exit as early:
+        return early.exit_code
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+
+
+def _report(session: Session, argv: Sequence[str], error: Exception) -> int:
+    """Say on stderr what went wrong, as text or as one JSON line, and return the exit code."""
+    from fedctl.cli.render import say
+
+    _try_to_flush(session)
+    known = _as_ours(error)
+    if session.environ.get("FEDCTL_DEBUG"):
+        import traceback
+
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            say(session.stderr, line)
+    if _form(session, argv) in ("json", "jsonl"):
+        import msgspec
+
+        say(session.stderr, msgspec.json.encode({"error": known.as_dict()}).decode())
+    else:
+        say(session.stderr, f"error: {known.message}")
+        if known.hint:
+            say(session.stderr, f"hint: {known.hint}")
+    return known.exit
+
+
+def _try_to_flush(session: Session) -> None:
+    """Hand over what was answered before it went wrong; that failing too is not the error to tell."""
+    from contextlib import suppress
+
+    with suppress(Exception):
+        session.stdout.flush()
+
+
+def _as_ours(error: Exception) -> FedctlError:
+    """Return any error as one of ours."""
+    import errno
+
+    import typer
+
+    from fedctl import errors
+
+    if isinstance(error, errors.FedctlError):
+        return error
+    if isinstance(error, typer.TyperException):
+        return _usage(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return errors.DiskFull(f"no space left: {error}", hint="free some and try again")
+    if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EROFS):
+        return errors.Denied(str(error))
+    if isinstance(error, MemoryError):
+        return errors.Failure("out of memory")
+    return errors.Failure(
+        f"unexpected: {type(error).__name__}: {error}", hint="FEDCTL_DEBUG=1 shows where; please report it"
+    )
+
+
+def _usage(error: Any) -> FedctlError:
+    """Return a parser's error as ours, in our words."""
+    from fedctl.errors import Failure, UsageError
+
+    if error.exit_code != UsageError.exit:
+        return Failure(error.format_message())
+    ctx = getattr(error, "ctx", None)
+    hint = f"see {ctx.command_path} --help" if ctx is not None else None
+    if hasattr(error, "possibilities"):
+        if error.possibilities:
+            hint = f"did you mean {error.possibilities[0]}?"
+        where = f" of '{ctx.command_path}'" if ctx is not None else ""
+        return UsageError(f"{error.option_name} is not an option{where}", hint=hint)
+    message = error.format_message().rstrip(".")
+    return UsageError(message[:1].lower() + message[1:], hint=hint)
+
+
+def _form(session: Session, argv: Sequence[str]) -> str | None:
+    """Return the form asked for, even where parsing failed before the flag was seen."""
+    form: str | None = session.flags.get("format")
+    if form is None:
+        words = list(argv)
+        words = words[: words.index("--")] if "--" in words else words
+        for position, word in enumerate(words):
+            if word in ("--json", "--jsonl"):
+                form = word[2:]
+            elif word.startswith("--format="):
+                form = word.partition("=")[2]
+            elif word == "--format" and position + 1 < len(words):
+                form = words[position + 1]
+    if form is None and session.settings_read:
+        form = session.settings.format
+    return (form or session.environ.get("FEDCTL_FORMAT") or "").lower()
+
+
+def main() -> NoReturn:
+    """Run as a process: the console script, and `python -m fedctl`."""
+    argv = sys.argv[1:]
+    if argv in (["--version"], ["-V"]) and not os.environ.get("FEDCTL_FORMAT") and sys.stdout is not None:
+        from fedctl import __version__
+
+        print(f"fedctl {__version__}", flush=True)
+        os._exit(0)
+    import gc
+    import signal
+
+    gc.disable()  # a command's garbage dies with it; what lives long enables it again
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = run(
+            argv,
+            stdin=_bytes_of(sys.stdin),
+            stdout=_bytes_of(sys.stdout),
+            stderr=_bytes_of(sys.stderr),
+            environ=os.environ,
+        )
+    except KeyboardInterrupt:  # before there was a run to end
+        code = 130
+    except Terminated:
+        code = 143
+    os._exit(code)  # everything is closed and flushed: the interpreter's own teardown would only take time
+
+
+def _terminate(_number: int, _frame: object) -> NoReturn:
+    raise Terminated
+
+
+def _bytes_of(stream: Any) -> BinaryIO | None:
+    return None if stream is None else stream.buffer

@@ -1,0 +1,400 @@
+"""`fedctl memory`: store, search, fetch, list, delete, carry, count and re-embed episodes."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from fedctl.cli import options, values
+from fedctl.cli.command import Invocation, noun, verb
+from fedctl.cli.options import Limit, MinReward, OfAgent, OfSession, OfTask, Since, Until, Where, argument, flag
+from fedctl.cli.render import Shape, counted
+from fedctl.client import paging
+from fedctl.client.caller import Caller
+from fedctl.clock import Clock
+from fedctl.errors import NotFound, UsageError, from_code
+from fedctl.messages.memory import (
+    DeleteAnswer,
+    DeleteEpisodes,
+    ListEpisodes,
+    MemoryStats,
+    MemoryStatsAnswer,
+    QueryEpisodes,
+    ReindexAnswer,
+    StoreEpisodes,
+)
+from fedctl.model.episode import Episode, EpisodeDraft, EpisodeFilter, Hit, Mode
+from fedctl.model.limits import BATCH_MAX_ITEMS, check_text
+
+EPISODE = Shape.of(Episode, "id", "created_at", "agent_id", "reward", "task", without=("embedding",))
+STORED = EPISODE._replace(fields=(*EPISODE.fields, "deleted"))
+HIT = Shape(
+    ("rank", "score", *EPISODE.fields, "match"), ("rank", "score", "id", "agent_id", "reward", "task", "output"), "id"
+)
+EXPLAINED = ("match.semantic", "match.keyword", "match.reward", "match.index")
+DELETION = Shape(("deleted", "ids", "missing", "dry_run"), ("deleted", "missing", "dry_run"), "ids")
+IMPORT_FIELDS = ("lines", "imported", "existing", "skipped", "deleted", "rejected")
+IMPORT = Shape(IMPORT_FIELDS, IMPORT_FIELDS, "imported")
+EXPORT = Shape(("path", "episodes", "size_bytes"), ("path", "episodes", "size_bytes"), "path")
+
+EpisodeId = Annotated[list[str], argument("ID...", "Ids of episodes.", values.episode_id)]
+
+app = noun("memory", "Store, search and carry episodes.")
+
+
+@verb(
+    app,
+    shape=STORED,
+    examples=[
+        "fedctl memory store --task 'fix the login test' --output 'mocked the clock' --reward 0.9",
+        "git diff | fedctl memory store --task review --input - --meta repo=api --json",
+        "fedctl memory store --batch < episodes.jsonl",
+    ],
+)
+def store(
+    ctx: Invocation,
+    task: Annotated[str | None, flag("--task", metavar="T", says="What was to be done; - or @FILE.")] = None,
+    given: Annotated[str | None, flag("--input", metavar="X", says="What it started from; - or @FILE.")] = None,
+    output: Annotated[str | None, flag("--output", metavar="Y", says="What came of it; - or @FILE.")] = None,
+    reward: Annotated[
+        float | None, flag("--reward", metavar="R", parser=values.unit_interval, says="Its worth, 0 to 1.")
+    ] = None,
+    critique: Annotated[str | None, flag("--critique", metavar="C", says="What to do better; - or @FILE.")] = None,
+    success: Annotated[
+        Literal["true", "false"] | None,
+        flag("--success", metavar="true|false", says="Whether it worked.", default="reward >= 0.7"),
+    ] = None,
+    session: Annotated[
+        str | None, flag("--session", metavar="S", parser=values.name_of("session"), says="The session it is part of.")
+    ] = None,
+    agent: Annotated[
+        str | None, flag("--agent", metavar="A", parser=values.name_of("agent"), says="The agent that did it.")
+    ] = None,
+    tokens_used: Annotated[
+        int | None, flag("--tokens-used", metavar="N", parser=values.count, says="Tokens it took.")
+    ] = None,
+    latency_ms: Annotated[
+        float | None, flag("--latency-ms", metavar="N", parser=values.measure, says="Milliseconds it took.")
+    ] = None,
+    meta: Annotated[
+        list[str] | None,
+        flag("--meta", metavar="K=V", says="Metadata: a number, true, false or null, else text. Repeatable."),
+    ] = None,
+    id_: Annotated[
+        str | None, flag("--id", metavar="ID", parser=values.episode_id, says="Its id.", default="a new UUIDv7")
+    ] = None,
+    batch: Annotated[
+        bool, flag("--batch", says="Read episodes from stdin, one JSON object a line; answer a line for each.")
+    ] = False,
+) -> int | None:
+    """Store an episode: what was tried, and what came of it.
+
+    With --batch the lines of stdin are stored in requests of up to 1,000, and each is answered in its place.
+    """
+    flags = (task, given, output, reward, critique, success, session, agent, tokens_used, latency_ms, meta, id_)
+    if batch:
+        if any(one is not None for one in flags):
+            raise UsageError("--batch takes its episodes from stdin, and no flags of one")
+        return _store_batch(ctx)
+    if task is None:
+        raise UsageError("--task is missing", hint="an episode has a task; --batch reads episodes from stdin")
+    draft = EpisodeDraft(
+        id=id_ or Clock().new_id(),
+        task=check_text("--task", values.read_value("--task", task, ctx.stdin).removesuffix("\n"), empty_ok=False),
+        input=None if given is None else values.read_value("--input", given, ctx.stdin),
+        output=None if output is None else values.read_value("--output", output, ctx.stdin),
+        critique=None if critique is None else values.read_value("--critique", critique, ctx.stdin),
+        reward=reward,
+        success=None if success is None else success == "true",
+        session_id=session,
+        agent_id=agent,
+        tokens_used=tokens_used,
+        latency_ms=latency_ms,
+        metadata=options.named("--meta", values.pairs)(meta) if meta else None,
+    )
+    with ctx.caller(writes=True) as caller:
+        (result,) = caller.call(StoreEpisodes(episodes=[draft], echo=True)).results
+    if result.error is not None:
+        error = result.error
+        raise from_code(error["code"], error["message"], hint=error.get("hint"), details=error.get("details"))
+    if result.episode is None:
+        ctx.screen.note(f"{result.id} was deleted before: it is not stored again")
+        ctx.screen.one({**dict.fromkeys(EPISODE.fields), "id": result.id, "seq": result.seq, "deleted": True}, STORED)
+    else:
+        ctx.screen.one(result.episode, STORED)
+    return None
+
+
+def _store_batch(ctx: Invocation) -> int:
+    from fedctl.cli import intake
+
+    if ctx.session.fields:
+        raise UsageError("--batch answers with JSON lines of its own: --fields has no say in it")
+    stream = ctx.stdin.take("--batch")
+    clock = Clock()
+    lines = (
+        None if item is None else intake.line_of(*item, lambda _content: clock.new_id())
+        for item in intake.read_lines(stream)
+    )
+    refused = 0
+    with ctx.caller(writes=True) as caller:
+        for outcomes in intake.store_lines(caller, ctx.settings, lines):
+            for outcome in outcomes:
+                refused += not outcome.ok
+                ctx.screen.raw(msgspec.json.encode(outcome.as_answer()) + b"\n")
+            ctx.screen.flush()
+    return intake.partial(refused)
+
+
+@verb(
+    app,
+    shape=HIT,
+    examples=[
+        "fedctl memory query 'how did we fix the flaky login test?' -k 5",
+        "fedctl memory query 'database timeout' --since 7d --min-reward 0.7 --where repo=api --json",
+    ],
+)
+def query(
+    ctx: Invocation,
+    text: Annotated[str, argument("TEXT", "What to look for; - reads it from stdin, @FILE from a file.")],
+    k: Annotated[int, flag("-k", metavar="N", least=1, says="At most N hits.", default="10")] = 10,
+    mode: Annotated[Mode, flag("--mode", says="By meaning, by words, or both.", default="hybrid")] = "hybrid",
+    min_reward: MinReward = None,
+    since: Since = None,
+    until: Until = None,
+    agent: OfAgent = None,
+    session: OfSession = None,
+    task: OfTask = None,
+    where: Where = None,
+    reward_weight: Annotated[
+        float,
+        flag(
+            "--reward-weight", metavar="W", parser=values.unit_interval,
+            says="How much a reward moves a hit; 0: not at all.", default="0.1",
+        ),
+    ] = 0.1,
+    fresh: Annotated[bool, flag("--fresh", says="Wait until every episode is embedded.")] = False,
+    explain: Annotated[bool, flag("--explain", says="Show what made each hit's score.")] = False,
+) -> None:
+    """Search the memory, best hits first."""
+    request = QueryEpisodes(
+        text=values.read_value("TEXT", text, ctx.stdin).removesuffix("\n"),
+        k=k,
+        mode=mode,
+        filter=_filter(min_reward, since, until, agent, session, task, where),
+        reward_weight=reward_weight,
+        fresh=fresh,
+        explain=explain,
+    )
+    with ctx.caller() as caller:
+        answer = caller.call(request)
+        hits = paging.complete(caller, answer)
+    for note in answer.notes:
+        ctx.screen.note(note)
+    if answer.pending:
+        verb_ = "have" if answer.pending > 1 else "has"
+        ctx.screen.note(f"{counted(answer.pending, 'episode')} {verb_} no embedding yet: found by words only")
+    columns = (*HIT.columns, *EXPLAINED) if explain else HIT.columns
+    ctx.screen.many((_flat(hit, explain=explain) for hit in hits), HIT._replace(columns=columns))
+
+
+def _flat(hit: Hit, *, explain: bool) -> dict[str, object]:
+    document = {"rank": hit.rank, "score": hit.score, **msgspec.to_builtins(hit.episode)}
+    return {**document, "match": msgspec.to_builtins(hit.match)} if explain else document
+
+
+@verb(app, shape=EPISODE, examples=["fedctl memory get 019a... --json", "fedctl memory get ID1 ID2 --fields id,output"])
+def get(ctx: Invocation, ids: EpisodeId) -> None:
+    """Show episodes by id: one as an object, several as a list."""
+    with ctx.caller() as caller:
+        episodes, missing = paging.get_all(caller, ids)
+    if len(set(ids)) > 1 and episodes:
+        ctx.screen.many(episodes, EPISODE)
+    elif episodes:
+        ctx.screen.one(episodes[0], EPISODE)
+    _check_missing(missing)
+
+
+@verb(
+    app,
+    "list",
+    shape=EPISODE,
+    examples=["fedctl memory list --since 1d --agent coder", "fedctl memory list --json | jq '.[].task'"],
+)
+def list_(
+    ctx: Invocation,
+    min_reward: MinReward = None,
+    since: Since = None,
+    until: Until = None,
+    agent: OfAgent = None,
+    session: OfSession = None,
+    task: OfTask = None,
+    where: Where = None,
+    limit: Limit = None,
+) -> None:
+    """List episodes, the newest first."""
+    limit = limit or ctx.screen.default_limit
+    wanted = _filter(min_reward, since, until, agent, session, task, where)
+    with ctx.caller() as caller:
+        episodes, total = paging.take(caller, ListEpisodes(filter=wanted, count=limit is not None), limit)
+        shown = ctx.screen.many(episodes, EPISODE)
+    ctx.screen.cut(shown, total)
+
+
+@verb(
+    app,
+    shape=DELETION,
+    asks=True,
+    dry_run=True,
+    examples=["fedctl memory delete 019a...", "fedctl memory delete --until 90d --agent scout --dry-run"],
+)
+def delete(
+    ctx: Invocation,
+    ids: Annotated[list[str] | None, argument("[ID...]", "Ids of episodes.", values.episode_id)] = None,
+    min_reward: MinReward = None,
+    since: Since = None,
+    until: Until = None,
+    agent: OfAgent = None,
+    session: OfSession = None,
+    task: OfTask = None,
+    where: Where = None,
+) -> None:
+    """Delete episodes by id, or all that a filter names (which asks first).
+
+    A deleted id does not come back: what is pushed under it again is not stored.
+    """
+    wanted = _filter(min_reward, since, until, agent, session, task, where)
+    if bool(ids) != wanted.is_empty:
+        hint = "fedctl memory delete ID..., or with filters such as --until 90d"
+        raise UsageError("give ids or filters, not both" if ids else "what is to be deleted?", hint=hint)
+    with ctx.caller(unhurried=True) as caller:
+        if ids:
+            parts = [ids[start : start + BATCH_MAX_ITEMS] for start in range(0, len(ids), BATCH_MAX_ITEMS)]
+            answers = [caller.call(DeleteEpisodes(ids=part, dry_run=ctx.dry_run)) for part in parts]
+        else:
+            answers = _delete_filtered(ctx, caller, DeleteEpisodes(filter=wanted))
+    gone = [one for answer in answers for one in answer.deleted]
+    missing = [one for answer in answers for one in answer.missing]
+    total = answers[0].total if ctx.dry_run and not ids else None
+    document = {"deleted": total or len(gone), "ids": gone, "missing": missing, "dry_run": ctx.dry_run}
+    if ctx.screen.form == "table" and not ctx.session.fields:
+        del document["ids"]  # there may be thousands: a person wants to know how many
+    ctx.screen.one(document, DELETION)
+    _check_missing(missing)
+
+
+def _delete_filtered(ctx: Invocation, caller: Caller, request: DeleteEpisodes) -> list[DeleteAnswer]:
+    would = caller.call(msgspec.structs.replace(request, dry_run=True))
+    if ctx.dry_run or not would.total:
+        return [would]
+    ctx.confirm(f"Delete {counted(would.total, 'episode')} of the tenant {ctx.settings.tenant}?")
+    answers = [caller.call(request)]
+    while answers[-1].more:
+        answers.append(caller.call(request))
+    return answers
+
+
+@verb(
+    app,
+    "import",
+    shape=IMPORT,
+    examples=[
+        "fedctl memory import episodes.jsonl",
+        "fedctl memory import runs.csv --rejects refused.jsonl",
+        "fedctl --home old memory export | fedctl memory import -",
+    ],
+)
+def import_(
+    ctx: Invocation,
+    file: Annotated[str, argument("FILE", "JSON lines, a JSON array, CSV, TSV or SQLite; - reads stdin.")],
+    form: Annotated[
+        Literal["jsonl", "json", "csv", "tsv", "sqlite"] | None,
+        flag("--from", says="What the file is.", default="by its name, stdin: jsonl"),
+    ] = None,
+    table: Annotated[str | None, flag("--table", metavar="NAME", says="The table of a SQLite file.")] = None,
+    on_conflict: Annotated[
+        Literal["skip", "error"],
+        flag("--on-conflict", says="An id that another episode has: pass it over, or refuse.", default="error"),
+    ] = "error",
+    rejects: Annotated[
+        str | None, flag("--rejects", metavar="FILE", says="Write refused lines there, each with its error.")
+    ] = None,
+) -> int:
+    """Store the episodes of a file. Doing it twice is the same as once.
+
+    Lines without an id get one made of their content, the same at each run. Columns of tables are fields of
+    episodes, or metadata.ANYTHING; empty cells are absent.
+    """
+    from fedctl.cli import transfer
+
+    counts = transfer.run_import(ctx, file, form=form, table=table, on_conflict=on_conflict, rejects=rejects)
+    ctx.screen.one(counts, IMPORT)
+    return 3 if counts["rejected"] else 0
+
+
+@verb(
+    app,
+    shape=EXPORT,
+    examples=["fedctl memory export episodes.jsonl", "fedctl memory export | gzip > episodes.jsonl.gz"],
+)
+def export(
+    ctx: Invocation,
+    file: Annotated[str, argument("[FILE]", "Where to; - (or nothing) is stdout.")] = "-",
+    with_vectors: Annotated[bool, flag("--with-vectors", says="With the embeddings.")] = False,
+) -> None:
+    """Write all episodes as JSON lines, the oldest first, in the form that import takes."""
+    from fedctl.cli import transfer
+
+    if file == "-":
+        transfer.export_to_stdout(ctx, with_vectors=with_vectors)
+    else:
+        ctx.screen.one(transfer.export_to_file(ctx, file, with_vectors=with_vectors), EXPORT)
+
+
+@verb(app, shape=Shape.of(MemoryStatsAnswer, key="tenant_id"), examples=["fedctl memory stats --json"])
+def stats(ctx: Invocation) -> None:
+    """Count what the tenant remembers, and what is still to be embedded."""
+    with ctx.caller() as caller:
+        ctx.screen.one(caller.call(MemoryStats()), Shape.of(MemoryStatsAnswer, key="tenant_id"))
+
+
+@verb(
+    app,
+    shape=Shape.of(ReindexAnswer, key="model"),
+    examples=["fedctl memory reindex", "fedctl memory reindex --model ~/models/bge-small-onnx"],
+)
+def reindex(
+    ctx: Invocation,
+    model: Annotated[
+        str | None, flag("--model", metavar="DIR", says="Embed with the ONNX model in this folder from now on.")
+    ] = None,
+) -> None:
+    """Embed what lacks its vector, and write the index anew; with --model, everything with another model."""
+    from fedctl.cli import transfer
+
+    ctx.screen.one(transfer.run_reindex(ctx, model), Shape.of(ReindexAnswer, key="model"))
+
+
+def _filter(
+    min_reward: float | None,
+    since: str | None,
+    until: str | None,
+    agent: str | None,
+    session: str | None,
+    task: str | None,
+    where: list[str] | None,
+) -> EpisodeFilter:
+    return EpisodeFilter(
+        agent_id=agent,
+        session_id=session,
+        task=task,
+        min_reward=min_reward,
+        since=since,
+        until=until,
+        where=options.named("--where", values.where)(where) if where else [],
+    )
+
+
+def _check_missing(missing: list[str]) -> None:
+    if missing:
+        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5:,} more" if len(missing) > 5 else "")  # noqa: PLR2004
+        raise NotFound(f"no such episode: {shown}", details={"missing": missing})

@@ -1,0 +1,353 @@
+"""The one formatter: answers in, tables, blocks, JSON, tab-separated text or ids out.
+
+A command says what it answers with (a `Shape`); which form that takes is the caller's choice (`--format`,
+`--fields`) and the terminal's. Stored text never reaches a terminal with its control characters alive.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+import msgspec
+
+from fedctl.config import did_you_mean
+from fedctl.errors import DiskFull, Failure, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from fedctl.config import Settings
+
+TERMINAL_LIMIT = 50
+"""How many rows a table on a terminal shows when nobody asked for a number."""
+
+# C0, DEL, C1, the line separators and the marks that reorder text: what a terminal or a reader may act upon.
+_ALIVE = "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+_ALIVE_IN_JSON = "[\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+_GAP = 2
+_TEXT_FROM = 24
+"""A column wider than this (a time is 24) is text, and may be cut..."""
+_TEXT_LEAST = 8
+"""...but not shorter than this."""
+_SHORT = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
+
+
+class OutputClosed(Exception):  # noqa: N818  not an error: the reader has seen enough
+    """Nobody reads stdout any more (`| head -1`)."""
+
+
+class Output:
+    """Standard output: bytes out, with what can go wrong there told apart from every other error."""
+
+    def __init__(self, stream: BinaryIO | None) -> None:
+        self._stream = stream
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person reads along."""
+        return self._stream is not None and self._stream.isatty()
+
+    def write(self, content: bytes) -> None:
+        """Write, perhaps into a buffer."""
+        if self._stream is None:
+            raise Failure("cannot write the answer: stdout is closed")
+        try:
+            self._stream.write(content)
+        except OSError as error:
+            raise _explained(error) from error
+
+    def flush(self) -> None:
+        """Hand everything over."""
+        try:
+            if self._stream is not None:
+                self._stream.flush()
+        except OSError as error:
+            raise _explained(error) from error
+
+
+def _explained(error: OSError) -> Exception:
+    if isinstance(error, BrokenPipeError):
+        return OutputClosed()
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return DiskFull("no space left to write the answer to", hint="what was asked for has been done")
+    return Failure(f"cannot write the answer: {error.strerror}")
+
+
+class Shape(NamedTuple):
+    """What a command answers with: its fields, those a table shows, and the one that `--ids` prints."""
+
+    fields: tuple[str, ...]
+    columns: tuple[str, ...]
+    key: str
+
+    @classmethod
+    def of(cls, struct: type[msgspec.Struct], *columns: str, key: str = "id", without: tuple[str, ...] = ()) -> Shape:
+        """Return the shape of a struct, `columns` in its tables (none given: all)."""
+        fields = tuple(name for name in struct.__struct_fields__ if name not in without)
+        return cls(fields, columns or fields, key)
+
+
+def escape(text: str) -> str:
+    r"""Return `text` with every character that could act on a terminal written out (`\n`, `\x1b`, `\u202e`)."""
+    return text if text.isprintable() else re.sub(_ALIVE, _written_out, text)
+
+
+def _written_out(match: re.Match[str]) -> str:
+    character = match[0]
+    code = ord(character)
+    return _SHORT.get(character) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")  # noqa: PLR2004
+
+
+def cell(value: Any) -> str:
+    """Return a value as one line of text: nothing for null, JSON for what has parts."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return escape(value)
+    return escape(msgspec.json.encode(value).decode())
+
+
+def pick(document: Mapping[str, Any], path: str) -> Any:
+    """Return the value at a dotted path, or None; a key that itself holds dots is found too."""
+    if path in document:
+        return document[path]
+    head, dot, rest = path.partition(".")
+    inner = document.get(head)
+    return pick(inner, rest) if dot and isinstance(inner, dict) else None
+
+
+def check_fields(wanted: str, shape: Shape) -> tuple[str, ...]:
+    """Return the fields of `--fields a,b.c`; the first part of each must be known."""
+    fields = tuple(name.strip() for name in wanted.split(",") if name.strip())
+    if not fields:
+        raise UsageError("--fields names no field", hint=f"the fields are {', '.join(shape.fields)}")
+    for name in fields:
+        if name not in shape.fields and name.partition(".")[0] not in shape.fields:
+            hint = did_you_mean(name, shape.fields) or f"the fields are {', '.join(shape.fields)}"
+            raise UsageError(f"{name!r} is not a field of this answer", hint=hint)
+    return fields
+
+
+class Screen:
+    """Where a command's answer and its notes go."""
+
+    def __init__(
+        self, output: Output, errors: BinaryIO | None, settings: Settings, fields: tuple[str, ...], *, dumb: bool
+    ) -> None:
+        self._output = output
+        self._errors = errors
+        self._form = settings.format
+        self._fields = fields
+        self._quiet = settings.quiet
+        self._colour = settings.color == "always" or (settings.color == "auto" and not dumb)
+        self._person = output.is_terminal
+
+    @property
+    def form(self) -> str:
+        """The form asked for."""
+        return self._form
+
+    @property
+    def default_limit(self) -> int | None:
+        """How many rows a list has when nobody said: 50 in a table on a terminal, all anywhere else."""
+        return TERMINAL_LIMIT if self._form == "table" and self._person else None
+
+    def note(self, text: str) -> None:
+        """Say something beside the answer, on stderr, unless asked to be quiet."""
+        if not self._quiet:
+            say(self._errors, f"note: {text}")
+
+    def cut(self, shown: int, total: int | None) -> None:
+        """Say that a list was cut."""
+        if total is not None and shown < total:
+            self.note(f"{shown:,} of {total:,} shown")
+
+    def text(self, line: str) -> None:
+        """Answer with one plain line."""
+        self._write(escape(line) + "\n")
+
+    def raw(self, content: bytes) -> None:
+        """Answer with bytes that have their form already (JSON lines), and hand them over."""
+        self._output.write(content)
+
+    def flush(self) -> None:
+        """Hand over what was written."""
+        self._output.flush()
+
+    def one(self, thing: Any, shape: Shape) -> None:
+        """Answer with one thing."""
+        if self._form in ("tsv", "ids"):
+            self.many([thing], shape)
+            return
+        document = self._chosen(thing)
+        if self._form == "table":
+            self._block(document)
+        elif self._form == "json" and self._person:
+            self._json(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
+        else:
+            self._json(msgspec.json.encode(document) + b"\n")
+
+    def many(self, things: Iterable[Any], shape: Shape) -> int:
+        """Answer with a list, as it comes; return its length."""
+        forms = {"json": self._array, "jsonl": self._lines, "ids": self._ids, "tsv": self._tabbed}
+        form = forms.get(self._form) or (self._table if self._person else self._tabbed)
+        return form(iter(things), shape)
+
+    def follow(self, things: Iterable[Any], shape: Shape) -> None:
+        """Answer with things as they happen, a line each, handed over at once: JSON lines, ids, or a row."""
+        form = {"json": self._lines, "jsonl": self._lines, "ids": self._ids}.get(self._form, self._rows)
+        form(iter(things), shape)
+
+    def _rows(self, things: Iterator[Any], shape: Shape) -> int:
+        """Write a row for each thing, under one header. What is to come is not known: columns keep their width."""
+        columns = self._columns(shape)
+        plain = self._form == "tsv" or not self._person
+        self._write(("\t".join(columns) if plain else "  ".join(f"{name.upper():<16}" for name in columns)) + "\n")
+        self._output.flush()
+        count = 0
+        for count, thing in enumerate(things, start=1):  # noqa: B007
+            values = [pick(msgspec.to_builtins(thing), name) for name in columns]
+            line = "\t".join(map(cell, values)) if plain else "  ".join(f"{short(value):<16}" for value in values)
+            self._write(line.rstrip(" ") + "\n")
+            self._output.flush()
+        return count
+
+    def _chosen(self, thing: Any) -> Any:
+        """Return what of a thing is shown: itself, or the object of the fields asked for."""
+        if not self._fields:
+            return thing
+        document = msgspec.to_builtins(thing)
+        return {name: pick(document, name) for name in self._fields}
+
+    def _columns(self, shape: Shape) -> tuple[str, ...]:
+        return self._fields or (shape.fields if self._form == "tsv" else shape.columns)
+
+    def _array(self, things: Iterator[Any], _shape: Shape) -> int:
+        count = 0
+        if self._person:
+            documents = [self._chosen(thing) for thing in things]
+            self._json(msgspec.json.format(msgspec.json.encode(documents), indent=2) + b"\n")
+            return len(documents)
+        # One element a line, written as it comes: a list may be longer than memory.
+        for count, thing in enumerate(things, start=1):
+            self._json((b"[" if count == 1 else b",\n") + msgspec.json.encode(self._chosen(thing)))
+        self._json(b"]\n" if count else b"[]\n")
+        return count
+
+    def _lines(self, things: Iterator[Any], _shape: Shape) -> int:
+        count = 0
+        for count, thing in enumerate(things, start=1):  # noqa: B007
+            self._json(msgspec.json.encode(self._chosen(thing)) + b"\n")
+            self._output.flush()
+        return count
+
+    def _ids(self, things: Iterator[Any], shape: Shape) -> int:
+        count = 0
+        for count, thing in enumerate(things, start=1):  # noqa: B007
+            value = thing[shape.key] if isinstance(thing, dict) else getattr(thing, shape.key)
+            for single in value if isinstance(value, list) else [value]:
+                self._write(cell(single) + "\n")
+            self._output.flush()
+        return count
+
+    def _tabbed(self, things: Iterator[Any], shape: Shape) -> int:
+        columns = self._columns(shape)
+        self._write("\t".join(columns) + "\n")
+        count = 0
+        for count, thing in enumerate(things, start=1):  # noqa: B007
+            document = msgspec.to_builtins(thing)
+            self._write("\t".join(cell(pick(document, name)) for name in columns) + "\n")
+        return count
+
+    def _table(self, things: Iterator[Any], shape: Shape) -> int:
+        columns = self._columns(shape)
+        rows = [[short(pick(document, name)) for name in columns] for document in map(msgspec.to_builtins, things)]
+        if not rows:
+            self.note("nothing there")
+            return 0
+        self._write(_drawn(columns, rows, shape.key, colour=self._colour))
+        return len(rows)
+
+    def _block(self, document: Any) -> None:
+        pairs = list(_flat(msgspec.to_builtins(document)))
+        if not self._person:
+            self._write("".join(f"{escape(name)}\t{cell(value)}\n" for name, value in pairs))
+            return
+        width = max((len(name) for name, _ in pairs), default=0)
+        bold, plain = ("\x1b[1m", "\x1b[0m") if self._colour else ("", "")
+        for name, value in pairs:
+            self._write(f"{bold}{escape(name):<{width}}{plain}  {short(value)}\n")
+
+    def _write(self, text: str) -> None:
+        self._output.write(text.encode("utf-8", "backslashreplace"))
+
+    def _json(self, content: bytes) -> None:
+        # JSON lets characters through that a terminal acts on; written as \u they are the same JSON.
+        if self._person and not content.isascii():
+            content = re.sub(_ALIVE_IN_JSON, lambda match: f"\\u{ord(match[0]):04x}", content.decode()).encode()
+        self._output.write(content)
+
+
+def _flat(document: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in document.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def short(value: Any) -> str:
+    """Return a value for a person's eye: a fraction with four digits, everything else as it is."""
+    if isinstance(value, float):
+        return f"{value:.4f}".rstrip("0").rstrip(".") if abs(value) < 1e15 else cell(value)  # noqa: PLR2004
+    return cell(value)
+
+
+def _drawn(columns: tuple[str, ...], rows: list[list[str]], key: str, *, colour: bool) -> str:
+    """Return a table as wide as the terminal: long texts give way, and nothing else does."""
+    import io
+    import shutil
+
+    from rich.cells import cell_len
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    longest = [max(len(name), *(cell_len(row[at]) for row in rows)) for at, name in enumerate(columns)]
+    texts = [at for at, name in enumerate(columns) if longest[at] > _TEXT_FROM and name != key]
+    fixed = sum(width for at, width in enumerate(longest) if at not in texts) + _GAP * (len(columns) - 1)
+    left = shutil.get_terminal_size().columns - fixed
+    for place, at in enumerate(sorted(texts, key=lambda at: longest[at])):
+        # The shorter ones first, so that what they do not use goes to the longer ones.
+        longest[at] = max(_TEXT_LEAST, min(longest[at], left // (len(texts) - place)))
+        left -= longest[at]
+    page = io.StringIO()
+    console = Console(
+        file=page, width=sum(longest) + _GAP * len(columns), force_terminal=colour,
+        color_system="standard" if colour else None, highlight=False,
+    )  # fmt: skip
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    for name, width in zip(columns, longest, strict=True):
+        table.add_column(Text(name.upper()), no_wrap=True, overflow="ellipsis", width=width)
+    for row in rows:
+        table.add_row(*(Text(value) for value in row))
+    console.print(table)
+    return "".join(f"{line.rstrip()}\n" for line in page.getvalue().split("\n")[:-1])
+
+
+def counted(number: int, thing: str) -> str:
+    """Return `1 episode`, `2 episodes`."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
+def say(stream: BinaryIO | None, line: str) -> None:
+    """Write one line to stderr. Where stderr is gone or full there is nobody left to tell."""
+    if stream is None:
+        return
+    try:
+        stream.write((escape(line) + "\n").encode("utf-8", "backslashreplace"))
+        stream.flush()
+    except (OSError, ValueError):
+        return

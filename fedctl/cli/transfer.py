@@ -1,0 +1,169 @@
+"""The long ways of `fedctl memory`: import, export and re-embedding, each a loop of requests with its progress."""
+
+from __future__ import annotations
+
+import gc
+import os
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+
+import msgspec
+
+from fedctl import config
+from fedctl.cli import intake, sources
+from fedctl.cli.progress import Progress
+from fedctl.client import paging
+from fedctl.errors import Conflict, Denied, DiskFull, FedctlError, UsageError
+from fedctl.messages.memory import ListEpisodes, Reindex, ReindexAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fedctl.cli.command import Invocation
+    from fedctl.client.caller import Caller
+
+
+def run_import(
+    ctx: Invocation,
+    path: str,
+    *,
+    form: str | None,
+    table: str | None,
+    on_conflict: Literal["error", "skip"],
+    rejects: str | None,
+) -> dict[str, int]:
+    """Store the episodes of a file; return how many lines came to what."""
+    gc.enable()
+    stdin = ctx.stdin.take("FILE") if path == "-" else None
+    source = sources.open_source(path, form, table, stdin, ctx.settings.home)
+    counts = dict.fromkeys(("lines", "imported", "existing", "skipped", "deleted", "rejected"), 0)
+    with ExitStack() as stack:
+        refused = stack.enter_context(_rejects(rejects, path)) if rejects is not None else None
+        progress = stack.enter_context(Progress(ctx, "importing"))
+        caller = stack.enter_context(ctx.caller(writes=True, unhurried=True))
+        for outcomes in intake.store_lines(caller, ctx.settings, source.lines, on_conflict=on_conflict):
+            for outcome in outcomes:
+                counts["lines"] += 1
+                counts[_came_to(outcome)] += 1
+                if not outcome.ok:
+                    _tell(ctx, outcome, refused)
+            progress.update(source.position() if source.position else counts["lines"], source.size)
+    return counts
+
+
+def _came_to(outcome: intake.Outcome) -> str:
+    result = outcome.result
+    if outcome.error is not None or result is None:
+        return "rejected"
+    return next((name for name in ("deleted", "existing", "skipped") if getattr(result, name)), "imported")
+
+
+def _tell(ctx: Invocation, outcome: intake.Outcome, refused: BinaryIO | None) -> None:
+    error = outcome.error or {}
+    if refused is None:
+        ctx.session.say(f"line {outcome.line.number}: {error.get('message')}")
+    else:
+        line = {"line": outcome.line.number, "error": error, "record": outcome.line.raw}
+        refused.write(msgspec.json.encode(line) + b"\n")
+
+
+@contextmanager
+def _rejects(path: str, source: str) -> Iterator[BinaryIO]:
+    if source != "-" and os.path.exists(path) and os.path.samefile(path, source):  # noqa: PTH110, PTH121
+        raise UsageError("--rejects names the file that is imported")
+    try:
+        file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    try:
+        with file:
+            yield file
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def export_to_stdout(ctx: Invocation, *, with_vectors: bool) -> None:
+    """Write all episodes to stdout."""
+    gc.enable()
+    with ctx.caller(unhurried=True) as caller:
+        for content, _ in _exported(caller, with_vectors=with_vectors):
+            ctx.screen.raw(content)
+
+
+def export_to_file(ctx: Invocation, path: str, *, with_vectors: bool) -> dict[str, Any]:
+    """Write all episodes to a file, which is there only when it is whole; return what was written."""
+    gc.enable()
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    count = size = 0
+    with ctx.caller(unhurried=True) as caller, Progress(ctx, "exporting") as progress:
+        written = _exported(caller, with_vectors=with_vectors)
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    for content, total in written:
+                        file.write(content)
+                        count, size = count + content.count(b"\n"), size + len(content)
+                        progress.update(count, total)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(target)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise cannot_write(path, error) from error
+    return {"path": str(target), "episodes": count, "size_bytes": size}
+
+
+def _exported(caller: Caller, *, with_vectors: bool) -> Iterator[tuple[bytes, int | None]]:
+    """Yield a page as JSON lines, and how many episodes there are in all."""
+    total = None
+    for page in paging.pages(caller, ListEpisodes(order="oldest", with_vectors=with_vectors, count=True)):
+        total = page.total if total is None else total
+        yield b"".join(msgspec.json.encode(episode) + b"\n" for episode in page.episodes), total
+
+
+def run_reindex(ctx: Invocation, model: str | None) -> ReindexAnswer:
+    """Embed what is to be embedded, step by step. A new model is kept in the home's config when all is done."""
+    gc.enable()
+    if model is not None:
+        _choose_model(ctx, model)
+    with ctx.caller(unhurried=True) as caller, Progress(ctx, "embedding") as progress:
+        answer = caller.call(Reindex(begin=True))
+        total, embedded = answer.remaining, 0
+        while True:
+            answer = caller.call(Reindex())
+            embedded += answer.embedded
+            progress.update(total - answer.remaining, total)
+            if not answer.remaining:
+                break
+    if model is not None:
+        config.set_key(ctx.settings, "model", str(ctx.settings.model))
+    return msgspec.structs.replace(answer, embedded=embedded)
+
+
+def _choose_model(ctx: Invocation, model: str) -> None:
+    from fedctl.bootstrap import hub_is_running
+
+    folder = config.KEYS["model"].read(model)
+    if not folder.is_dir():
+        raise UsageError(f"--model: {model!r} is not a folder", hint="name the folder of an ONNX model")
+    if ctx.settings.hub not in ("auto", "off"):
+        raise UsageError("a hub elsewhere has a model of its own", hint="run this on its machine, with the hub stopped")
+    if hub_is_running(ctx.settings.home):
+        raise Conflict("a hub runs on this home, with its own model", hint="fedctl hub stop, then this, then start it")
+    ctx.session.settings = msgspec.structs.replace(ctx.settings, model=folder)
+
+
+def cannot_write(path: str, error: OSError) -> FedctlError:
+    """Return what it means that a file cannot be written."""
+    import errno
+
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(f"no space left to write {path!r}")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return Denied(f"{path!r} may not be written: {error.strerror}")
+    return UsageError(f"cannot write {path!r}: {error.strerror}")

@@ -1,0 +1,195 @@
+"""The grammar of values on the command line: literals, `-`, `@FILE`, `k=v`, durations, instants, names, numbers.
+
+Parsers raise `UsageError`; the command's frame adds which flag it was.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from fedctl.clock import Clock
+from fedctl.errors import Denied, UsageError
+from fedctl.model.limits import (
+    EPISODE_MAX_BYTES,
+    check_count,
+    check_id,
+    check_name,
+    check_number,
+    check_text,
+    check_unit_interval,
+)
+from fedctl.model.time import parse_duration_ms, parse_instant_ms, to_rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_WHERE = r"(?s)([^=!<>]+)(!=|<=|>=|=|<|>)(.*)"
+_NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
+_CONSTANTS = {"true": True, "false": False, "null": None}
+
+
+class StandardInput:
+    """Standard input, which at most one value of a command may name."""
+
+    def __init__(self, stream: BinaryIO | None) -> None:
+        self._stream = stream
+        self._taken_by: str | None = None
+
+    def take(self, what: str) -> BinaryIO:
+        """Return the stream for `what`; a second taker is a usage error."""
+        if self._taken_by is not None:
+            raise UsageError(f"{self._taken_by} and {what} cannot both be read from stdin", hint="use @FILE for one")
+        if self._stream is None:
+            raise UsageError(f"{what} is to come from stdin, and stdin is closed")
+        self._taken_by = what
+        return self._stream
+
+    def isatty(self) -> bool:
+        """Return whether a person sits at the other end."""
+        return self._stream is not None and self._stream.isatty()
+
+    def read_line(self) -> str:
+        """Return one line, for an answer to a question."""
+        return "" if self._stream is None else self._stream.readline().decode("utf-8", "replace")
+
+
+def read_value(what: str, given: str, stdin: StandardInput) -> str:
+    """Return the text that a value stands for: itself, `-` stdin, `@FILE` a file, `@@x` the text `@x`."""
+    if given == "-":
+        content = stdin.take(what).read(EPISODE_MAX_BYTES + 1)
+    elif given.startswith("@@"):
+        return check_text(what, given[1:])
+    elif given.startswith("@"):
+        content = _read_file(what, given[1:])
+    else:
+        return check_text(what, given)
+    if len(content) > EPISODE_MAX_BYTES:
+        raise UsageError(f"{what} is larger than the 1 MiB ({EPISODE_MAX_BYTES} bytes) that an episode may have")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{what} is not UTF-8: byte {error.start} of {given!r}") from error
+
+
+def _read_file(what: str, path: str) -> bytes:
+    hint = f"write @@{path} for the text itself"
+    if not path:
+        raise UsageError(f"{what}: '@' names no file", hint="write @@ for the text itself")
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123  a path as it was given
+            return file.read(EPISODE_MAX_BYTES + 1)
+    except PermissionError as error:
+        raise Denied(f"{what}: {path!r} may not be read") from error
+    except OSError as error:
+        raise UsageError(f"{what}: cannot read {path!r}: {error.strerror}", hint=hint) from error
+
+
+def scalar(text: str) -> Any:
+    """Return a number, true, false or null where the text is one in JSON, else the text itself.
+
+    A text that looks like a number is had with quotes: `--meta version='"1.0"'`.
+    """
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    if re.fullmatch(_NUMBER, text):
+        number: Any = _number(text) if any(sign in text for sign in ".eE") else _whole(text)
+        return check_number("a number", number)
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        import msgspec
+
+        try:
+            return msgspec.json.decode(text.encode("utf-8", "surrogatepass"), type=str)
+        except ValueError:
+            return check_text("a value", text)
+    return check_text("a value", text)
+
+
+def pairs(given: list[str]) -> dict[str, Any]:
+    """Return `k=v` flags as an object; a later pair wins."""
+    document: dict[str, Any] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(f"{text!r} is not KEY=VALUE")
+        document[check_text("a key", key)] = scalar(value)
+    return document
+
+
+def where(given: list[str]) -> list[tuple[str, str, Any]]:
+    """Return `path OP value` conditions; operators are =, !=, <, <=, >, >=."""
+    conditions = []
+    for text in given:
+        match = re.fullmatch(_WHERE, text)
+        if match is None:
+            raise UsageError(f"{text!r} is not a condition", hint="write PATH=VALUE; also !=, <, <=, >, >=")
+        conditions.append((check_text("a path", match[1].strip()), match[2], scalar(match[3].strip())))
+    return conditions
+
+
+def duration(text: str) -> int:
+    """Return a duration in ms."""
+    return parse_duration_ms(text)
+
+
+def past(text: str) -> str:
+    """Return an instant as RFC 3339; a bare duration lies behind now."""
+    return to_rfc3339(parse_instant_ms(text, Clock().now_ms(), past=True))
+
+
+def unit_interval(text: str) -> float:
+    """Return a number within [0, 1]."""
+    return check_unit_interval("the value", _number(text))
+
+
+def measure(text: str) -> float:
+    """Return a finite number that is not below zero."""
+    number = float(check_number("the value", _number(text)))
+    if number < 0:
+        raise UsageError(f"the value must not be below zero, and {text} is")
+    return number
+
+
+def count(text: str) -> int:
+    """Return a whole number within 0 and 2^63 - 1."""
+    return check_count("the value", _whole(text))
+
+
+def truth(text: str) -> bool:
+    """Return true or false."""
+    if text.lower() not in ("true", "false"):
+        raise UsageError(f"{text!r} is neither true nor false")
+    return text.lower() == "true"
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text.replace("_", "no"))  # Python's 1_000 is nobody else's
+    except ValueError:
+        raise UsageError(f"{text!r} is not a number") from None
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text.replace("_", "no"))
+    except ValueError:
+        raise UsageError(f"{text!r} is not a whole number") from None
+
+
+def name_of(what: str) -> Callable[[str], str]:
+    """Return the parser of names of that kind."""
+
+    def name(text: str) -> str:
+        return check_name(what, text)
+
+    return name
+
+
+def episode_id(text: str) -> str:
+    """Return an episode's id."""
+    return check_id("episode", text)
+
+
+def text(given: str) -> str:
+    """Return Unicode text without NUL."""
+    return check_text("the value", given)

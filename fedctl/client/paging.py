@@ -1,0 +1,109 @@
+"""Answers come in pages and requests have a size: the loops around both, over any `Caller`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from fedctl.messages.memory import GetEpisodes, ListEpisodes
+from fedctl.model.limits import BATCH_MAX_ITEMS, PAGE_MAX_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from fedctl.client.caller import Caller
+    from fedctl.messages.memory import ListAnswer, QueryAnswer
+    from fedctl.model.episode import Episode, EpisodeDraft, Hit
+
+T = TypeVar("T")
+
+
+def complete(caller: Caller, answer: QueryAnswer) -> list[Hit]:
+    """Return a query's hits, all with their episodes; what was deleted in between is left out."""
+    absent = [hit.id for hit in answer.hits if hit.episode is None]
+    if not absent:
+        return answer.hits
+    fetched = {episode.id: episode for episode in get_all(caller, absent)[0]}
+    whole = [
+        hit if hit.episode is not None else msgspec.structs.replace(hit, episode=fetched.get(hit.id))
+        for hit in answer.hits
+    ]
+    return [hit for hit in whole if hit.episode is not None]
+
+
+def get_all(caller: Caller, ids: list[str]) -> tuple[list[Episode], list[str]]:
+    """Return the episodes of `ids` in that order, and the ids that there are none for. An id counts once."""
+    found: dict[str, Episode] = {}
+    missing: list[str] = []
+    wanted = list(dict.fromkeys(ids))
+    for start in range(0, len(wanted), BATCH_MAX_ITEMS):
+        rest = wanted[start : start + BATCH_MAX_ITEMS]
+        while rest:
+            answer = caller.call(GetEpisodes(ids=rest))
+            found.update((episode.id, episode) for episode in answer.episodes)
+            missing.extend(answer.missing)
+            rest = answer.rest
+    return [found[wanted_id] for wanted_id in wanted if wanted_id in found], missing
+
+
+def pages(caller: Caller, request: ListEpisodes) -> Iterator[ListAnswer]:
+    """Yield the pages of a list to its end. `request.limit` is the size of one page."""
+    while True:
+        answer = caller.call(request)
+        yield answer
+        if answer.cursor is None:
+            return
+        request = msgspec.structs.replace(request, cursor=answer.cursor, count=False)
+
+
+def take(caller: Caller, request: ListEpisodes, limit: int | None) -> tuple[Iterator[Episode], int | None]:
+    """Return up to `limit` episodes (None: all), fetched as they are taken, and how many there are.
+
+    The first page is fetched at once, so that an error comes before any answer. The total is None unless the
+    request asked for it.
+    """
+    if limit is not None:
+        request = msgspec.structs.replace(request, limit=min(limit, request.limit))
+    following = pages(caller, request)
+    first = next(following)
+
+    def episodes() -> Iterator[Episode]:
+        left = limit
+        page: ListAnswer | None = first
+        while page is not None:
+            chosen = page.episodes if left is None else page.episodes[:left]
+            yield from chosen
+            if left is not None:
+                left -= len(chosen)
+                if left <= 0:
+                    return
+            page = next(following, None)
+
+    return episodes(), first.total
+
+
+def split(
+    items: Iterable[T],
+    size: Callable[[T], int],
+    *,
+    max_items: int = BATCH_MAX_ITEMS,
+    max_bytes: int = PAGE_MAX_BYTES,
+) -> Iterator[list[T]]:
+    """Yield `items` in lists that fit into one request, by number and by bytes; one too large goes alone."""
+    batch: list[T] = []
+    total = 0
+    for item in items:
+        weight = size(item)
+        if batch and (len(batch) >= max_items or total + weight > max_bytes):
+            yield batch
+            batch, total = [], 0
+        batch.append(item)
+        total += weight
+    if batch:
+        yield batch
+
+
+def split_drafts(drafts: Iterable[EpisodeDraft]) -> Iterator[list[EpisodeDraft]]:
+    """Yield drafts in lists that fit into one `StoreEpisodes`."""
+    return split(drafts, lambda draft: len(msgspec.json.encode(draft)))

@@ -1,0 +1,226 @@
+"""Where frames become requests and requests find their thread. On the event loop only."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from fedctl.errors import Denied, FedctlError, Unavailable
+from fedctl.hub.door import Door, acting_for
+from fedctl.hub.events import Subscribers, Subscription
+from fedctl.hub.jobs import Job, carry_out
+from fedctl.messages.agent import AgentAnswer, RegisterAgent, ReportAgent
+from fedctl.messages.hub import Subscribe
+from fedctl.model.principal import Principal
+from fedctl.model.time import to_rfc3339
+from fedctl.operations.table import OPERATIONS
+from fedctl.wire import frames
+from fedctl.wire import session as said
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fedctl.hub.jobs import Readers
+    from fedctl.hub.log import Log
+    from fedctl.hub.peer import Peer
+    from fedctl.hub.stats import Figures
+    from fedctl.hub.sweeper import Sweeper
+    from fedctl.hub.writer import Writer
+    from fedctl.messages.base import Request
+    from fedctl.operations.context import Context
+
+
+class Desk:
+    """Takes frames in, hands requests to the writer or the readers, and sends the answers."""
+
+    def __init__(  # noqa: PLR0913  the parts of a hub
+        self,
+        context: Context,
+        *,
+        writer: Writer,
+        readers: Readers,
+        sweeper: Sweeper,
+        subscribers: Subscribers,
+        figures: Figures,
+        log: Log,
+        max_agents: int,
+        version: str,
+    ) -> None:
+        """Keep the parts; `context` is the event loop's own."""
+        self._context = context
+        self._door = Door(context, log)
+        self._writer = writer
+        self._readers = readers
+        self._sweeper = sweeper
+        self._subscribers = subscribers
+        self._figures = figures
+        self._log = log
+        self._max_agents = max_agents
+        self._version = version
+        self._epoch = context.store.settings.epoch()
+        self._clock = context.clock
+        self.peers: set[Peer] = set()
+        self.closing: FedctlError | None = None
+        """Once set, nobody is let in and nothing is taken any more."""
+        self.in_flight = 0
+        self._quiet: asyncio.Future[None] | None = None
+        self.last_asked_s = self._clock.monotonic_s()
+
+    # -- sessions --------------------------------------------------------------------------------------------------
+
+    def received(self, peer: Peer, data: bytes) -> None:
+        """Take one frame of a peer."""
+        event = peer.session.receive(data)
+        if isinstance(event, said.Asked):
+            self._asked(peer, event, len(data))
+        elif isinstance(event, said.Greeted):
+            self._greeted(peer, event.hello)
+        elif isinstance(event, said.Left):
+            peer.link.close(frames.NORMAL, "")
+        else:
+            self._figures.failed(event.error.code)
+            self._log.detailed("session.refused", error=event.error.message)
+            peer.send(event.reply)
+            if isinstance(event, said.Broken):
+                peer.link.close(frames.PROTOCOL_ERROR, event.error.code)
+
+    def late(self, peer: Peer) -> None:
+        """Refuse a peer that did not say hello in time."""
+        if peer.session.state == "new":
+            peer.refuse(Unavailable("no hello came in time"))
+
+    def left(self, peer: Peer) -> None:
+        """Forget a peer whose connection is gone."""
+        peer.gone = True
+        if peer in self.peers:
+            self.peers.discard(peer)
+            self._subscribers.remove(peer)
+            self._sweeper.left(peer)
+
+    def _greeted(self, peer: Peer, hello: frames.Hello) -> None:
+        try:
+            if self.closing is not None:
+                raise self.closing
+            principal, expires_at_ms = self._door.admit(hello, local=peer.link.local)
+            self._make_room(principal)
+        except FedctlError as error:
+            self._figures.failed(error.code)
+            self._log.basic("session.denied", error=error.message, client=hello.client[:80] or None)
+            peer.refuse(error)
+            return
+        peer.principal, peer.expires_at_ms, peer.client = principal, expires_at_ms, hello.client[:80]
+        self.peers.add(peer)
+        self._sweeper.joined(peer)
+        self._log.detailed(
+            "session.opened", tenant=principal.tenant_id, agent=principal.agent_id, role=principal.role,
+            client=peer.client or None,
+        )  # fmt: skip
+        peer.send(
+            peer.session.welcome(
+                frames.Welcome(
+                    version=frames.VERSION,
+                    fedctl=self._version,
+                    epoch=self._epoch,
+                    principal=principal,
+                    server_time=to_rfc3339(self._clock.now_ms()),
+                )
+            )
+        )
+
+    def _make_room(self, principal: Principal) -> None:
+        if principal.agent_id is None and principal.role != "agent":
+            return
+        known = principal.agent_id is not None and self._sweeper.peers_of(principal.tenant_id, principal.agent_id)
+        if not known and self._sweeper.connected_agents >= self._max_agents:
+            raise Unavailable(
+                f"this hub has its {self._max_agents} agents", hint="try later, or start it with more --max-agents"
+            )
+
+    # -- calls -----------------------------------------------------------------------------------------------------
+
+    def _asked(self, peer: Peer, call: said.Asked, size_bytes: int) -> None:
+        began_s = self.last_asked_s = self._clock.monotonic_s()
+        operation = OPERATIONS[type(call.request)]
+
+        def done(job: Job) -> None:
+            self._answer(peer, call.call_id, job)
+
+        try:
+            if self.closing is not None:
+                raise self.closing
+            assert peer.principal is not None
+            who = acting_for(peer.principal, call.tenant_id)
+            job = Job(who, call.request, operation=operation.name, size_bytes=size_bytes, began_s=began_s, done=done)
+            if operation.kind == "session":
+                self._carry_out_here(peer, job)
+            else:
+                self._hand_over(job, operation.kind)
+        except FedctlError as error:
+            self._figures.failed(error.code)
+            peer.send(peer.session.fail(call.call_id, error))
+
+    def _hand_over(self, job: Job, kind: str) -> None:
+        (self._writer if kind == "write" else self._readers).submit(job)
+        self.in_flight += 1
+
+    def _carry_out_here(self, peer: Peer, job: Job) -> None:
+        """Do what concerns the session itself: subscribing."""
+        request = job.request
+        assert isinstance(request, Subscribe)
+        if request.all_tenants and not job.who.may("operator"):
+            raise Denied(
+                f"{job.operation} to all tenants needs the role operator, this token is of role {job.who.role}"
+            )
+        carry_out(self._context, job, self._log)
+        if job.error is None:
+            self._subscribers.add(
+                peer,
+                Subscription.of(
+                    request, tenant_id=job.who.tenant_id, agent_id=job.who.agent_id, after_seq=job.answer.seq
+                ),
+            )
+        self.in_flight += 1
+        self.settle([job])
+
+    def settle(self, jobs: list[Job]) -> None:
+        """Send what the threads have done."""
+        now_s = self._clock.monotonic_s()
+        for job in jobs:
+            self.in_flight -= 1
+            self._figures.answered(job.operation, now_s - job.began_s)
+            if job.error is not None:
+                self._figures.failed(job.error.code)
+            self._log.verbose(
+                job.operation, tenant=job.who.tenant_id, agent=job.who.agent_id, ms=(now_s - job.began_s) * 1000,
+                error=None if job.error is None else job.error.message,
+            )  # fmt: skip
+            job.done(job)
+
+        if self.in_flight == 0 and self._quiet is not None and not self._quiet.done():
+            self._quiet.set_result(None)
+
+    async def drained(self) -> None:
+        """Wait until nothing is in flight; with `closing` set, that is for good."""
+        if self.in_flight:
+            self._quiet = asyncio.get_running_loop().create_future()
+            await self._quiet
+
+    def _answer(self, peer: Peer, call_id: int, job: Job) -> None:
+        if peer.gone:
+            return
+        if job.error is not None:
+            peer.send(peer.session.fail(call_id, job.error))
+            return
+        if isinstance(job.answer, AgentAnswer) and isinstance(job.request, RegisterAgent | ReportAgent):
+            self._sweeper.registered(peer, job.answer.agent)
+        peer.send(peer.session.answer(call_id, job.answer))
+
+    # -- the hub's own requests --------------------------------------------------------------------------------------
+
+    def ask(self, tenant_id: str, request: Request[Any], done: Callable[[Job], None]) -> None:
+        """Carry out a request in the hub's own name, as the owner of the home; `done` is called on the loop."""
+        operation = OPERATIONS[type(request)]
+        who = Principal(tenant_id=tenant_id, role="owner")
+        began_s = self._clock.monotonic_s()
+        job = Job(who, request, operation=operation.name, size_bytes=0, began_s=began_s, done=done)
+        self._hand_over(job, operation.kind)

@@ -1,0 +1,77 @@
+"""Who comes in: a hello becomes a principal, or a refusal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from fedctl.errors import Denied, FedctlError, Unavailable
+from fedctl.model.limits import check_name
+from fedctl.model.principal import Principal
+
+if TYPE_CHECKING:
+    from fedctl.hub.log import Log
+    from fedctl.operations.context import Context
+    from fedctl.wire.frames import Hello
+
+DEFAULT_TENANT = "default"
+
+
+class Door:
+    """Checks hellos. Tenant, agent and role are the token's; without one only the home's owner comes in."""
+
+    def __init__(self, context: Context, log: Log) -> None:
+        """Keep the event loop's own context: revocation is looked up here, in microseconds."""
+        self._context = context
+        self._log = log
+
+    def admit(self, hello: Hello, *, local: bool) -> tuple[Principal, int | None]:
+        """Return who a peer is, and until when (ms; None without end).
+
+        Raises:
+            Denied: no token, or one that is not good, or one that does not carry the tenant or agent asked for.
+            UsageError: a name that is none.
+        """
+        if hello.token is None:
+            if not local:
+                raise Denied("this hub wants a token", hint="issue one: fedctl token issue; give it in --token-file")
+            return self._owner(hello), None
+        try:
+            verified = self._context.access.verify(hello.token, self._context.clock.now_ms())
+            revoked = self._context.store.tokens.is_revoked(verified.principal.token_id or "")
+        except Denied:
+            raise
+        except FedctlError as error:  # a damaged key, a store that fails: not for strangers to read
+            self._log.basic("error.door", error=error.message)
+            raise Unavailable("the hub cannot check tokens now", hint="the hub's log says more") from error
+        if revoked:
+            raise Denied("the token was revoked", hint="issue a new one: fedctl token issue")
+        return _bearer(verified.principal, hello), verified.expires_at_ms
+
+    @staticmethod
+    def _owner(hello: Hello) -> Principal:
+        tenant_id = DEFAULT_TENANT if hello.tenant_id is None else check_name("tenant", hello.tenant_id)
+        agent_id = None if hello.agent_id is None else check_name("agent", hello.agent_id)
+        return Principal(tenant_id=tenant_id, role="owner", agent_id=agent_id)
+
+
+def _bearer(principal: Principal, hello: Hello) -> Principal:
+    """Return the token's principal; a token that names no agent leaves that to its bearer."""
+    if hello.tenant_id is not None and hello.tenant_id != principal.tenant_id:
+        raise Denied(f"the token is for the tenant {principal.tenant_id}, not {hello.tenant_id[:128]!r}")
+    if hello.agent_id is None or hello.agent_id == principal.agent_id:
+        return principal
+    if principal.agent_id is not None:
+        raise Denied(f"the token is for the agent {principal.agent_id}, not {hello.agent_id[:128]!r}")
+    return msgspec.structs.replace(principal, agent_id=check_name("agent", hello.agent_id))
+
+
+def acting_for(principal: Principal, tenant_id: str | None) -> Principal:
+    """Return who asks in one call: the owner may name any tenant, everybody else its own only."""
+    if tenant_id is None or tenant_id == principal.tenant_id:
+        return principal
+    check_name("tenant", tenant_id)
+    if principal.role != "owner":
+        raise Denied(f"this session is for the tenant {principal.tenant_id}, not {tenant_id!r}")
+    return msgspec.structs.replace(principal, tenant_id=tenant_id)

@@ -1,0 +1,142 @@
+"""From the change log to those who listen: every commit, this hub's or another process's, is noticed and passed on."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from fedctl.errors import FedctlError
+from fedctl.wire.session import notice
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fedctl.hub.log import Log
+    from fedctl.hub.peer import Peer
+    from fedctl.messages.hub import Subscribe
+    from fedctl.model.hub import Event
+    from fedctl.operations.context import Context
+
+POLL_S = 0.25
+"""How soon a commit of another process is noticed."""
+PAGE = 1000
+
+
+class Feed:
+    """A thread that reads the change log as it grows.
+
+    It is woken after each commit of this hub; others' commits show in `PRAGMA data_version`, which costs 5 µs.
+    """
+
+    def __init__(self, context: Context, deliver: Callable[[list[Event]], None], log: Log) -> None:
+        """Start the thread, from the log's present end; `context` is its alone from now on, and closed by it."""
+        self._context = context
+        self._deliver = deliver
+        self._log = log
+        self._wake = threading.Event()
+        self._stopping = False
+        self._seq = context.store.changes.last_seq()
+        self._version = context.store.data_version()
+        self._thread = threading.Thread(target=self._run, name="hub-feed", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Note that this hub has committed."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopping = True
+        self._wake.set()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the thread; return whether it has ended."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            self._wake.wait(POLL_S)
+            self._wake.clear()
+            try:
+                self._read()
+            except FedctlError as error:
+                self._log.basic("error.events", error=error.message)
+        self._context.close()
+
+    def _read(self) -> None:
+        version = self._context.store.data_version()
+        if version == self._version:
+            return
+        self._version = version
+        while events := self._context.store.changes.after(self._seq, PAGE):
+            self._seq = events[-1].seq
+            self._deliver(events)
+
+
+class Subscription(msgspec.Struct, frozen=True, kw_only=True):
+    """What one session wants to hear. `tenant_id` None: of all tenants."""
+
+    tenant_id: str | None
+    kinds: frozenset[str]
+    after_seq: int
+    agent_id: str | None
+
+    @classmethod
+    def of(cls, request: Subscribe, *, tenant_id: str, agent_id: str | None, after_seq: int) -> Subscription:
+        """Return what a request asks for."""
+        return cls(
+            tenant_id=None if request.all_tenants else tenant_id,
+            kinds=frozenset(request.kinds),
+            after_seq=after_seq,
+            agent_id=agent_id,
+        )
+
+    def wants(self, event: Event) -> bool:
+        """Return whether an event is for this session: nobody is told of its own doing."""
+        if event.seq <= self.after_seq or (self.kinds and event.kind not in self.kinds):
+            return False
+        if self.tenant_id is not None and self.tenant_id != event.tenant_id:
+            return False
+        if self.agent_id is None:
+            return True
+        if event.kind == "agent_status":
+            return event.subject != self.agent_id
+        return event.detail.get("agent_id") != self.agent_id
+
+
+class Subscribers:
+    """Who listens to which tenant. On the event loop only."""
+
+    def __init__(self) -> None:
+        """Begin with nobody."""
+        self._by_tenant: dict[str | None, set[Peer]] = {}
+
+    def add(self, peer: Peer, subscription: Subscription) -> None:
+        """Note what a session wants; it takes the place of what it wanted before."""
+        self.remove(peer)
+        peer.subscription = subscription
+        self._by_tenant.setdefault(subscription.tenant_id, set()).add(peer)
+
+    def remove(self, peer: Peer) -> None:
+        """Forget a session."""
+        if peer.subscription is not None:
+            peers = self._by_tenant[peer.subscription.tenant_id]
+            peers.discard(peer)
+            if not peers:
+                del self._by_tenant[peer.subscription.tenant_id]
+            peer.subscription = None
+
+    def publish(self, events: list[Event]) -> None:
+        """Send each event to those who want it: the same bytes to all."""
+        if not self._by_tenant:
+            return
+        for event in events:
+            frame: bytes | None = None
+            for tenant_id in (event.tenant_id, None):
+                for peer in tuple(self._by_tenant.get(tenant_id, ())):
+                    if peer.subscription is not None and peer.subscription.wants(event):
+                        frame = frame or notice(event)
+                        peer.notify(frame)

@@ -1,0 +1,193 @@
+"""Who is here, and until when: agents that come, drop and expire, tokens that run out or are revoked.
+
+On the event loop only. Deadlines come as wall time and are waited for on the loop's monotonic clock, so a clock that
+jumps neither kills nor spares anybody.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from fedctl.messages.agent import ReportAgent
+from fedctl.model.agent import FINAL_SYNC_GRACE_MS
+from fedctl.model.time import from_rfc3339
+from fedctl.wire import frames
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from fedctl.clock import Clock
+    from fedctl.hub.log import Log
+    from fedctl.hub.peer import Peer
+    from fedctl.model.agent import Agent
+    from fedctl.model.hub import Event
+
+DROPPED_GRACE_S = 15.0
+"""How long an agent whose session broke may take to come back before it is called dead."""
+OVERDUE_EVERY_S = 5.0
+"""How often the registry is searched for agents that expired without a session here."""
+
+AgentKey = tuple[str, str]
+"""(tenant, agent)."""
+
+K = TypeVar("K")
+
+
+class Sweeper:
+    """Holds the sessions of each agent and each token, and ends them when their time is over."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        clock: Clock,
+        log: Log,
+        *,
+        report: Callable[[str, ReportAgent], None],
+        overdue: Callable[[int], list[AgentKey]],
+    ) -> None:
+        """Begin with nobody.
+
+        `report` carries a request out in the hub's own name, `overdue` returns the agents that are not dead and
+        expired before a time in ms.
+        """
+        self._loop = loop
+        self._clock = clock
+        self._log = log
+        self._report = report
+        self._overdue = overdue
+        self._peers: dict[AgentKey, set[Peer]] = {}
+        self._by_token: dict[str, set[Peer]] = {}
+        self._lives: dict[AgentKey, Agent] = {}
+        self._timers: dict[Peer | AgentKey, asyncio.TimerHandle] = {}
+        self._round: asyncio.TimerHandle | None = None
+        self._stopped = False
+
+    # -- asked by the hub ------------------------------------------------------------------------------------------
+
+    @property
+    def connected_agents(self) -> int:
+        """How many agents have a session here."""
+        return len(self._peers)
+
+    def peers_of(self, tenant_id: str, agent_id: str) -> tuple[Peer, ...]:
+        """Return the sessions that speak for an agent. Safe to ask from any thread."""
+        return tuple(self._peers.get((tenant_id, agent_id), ()))
+
+    # -- told by the hub -------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Call the agents dead that an earlier hub left behind, and go on looking for such."""
+        for tenant_id, agent_id in self._overdue(self._clock.now_ms() - FINAL_SYNC_GRACE_MS):
+            if (tenant_id, agent_id) not in self._peers:
+                self._call_dead((tenant_id, agent_id), "expired")
+        self._round = self._loop.call_later(OVERDUE_EVERY_S, self.start)
+
+    def stop(self) -> None:
+        """Let no timer fire any more: who leaves from now on leaves because the hub does."""
+        self._stopped = True
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        if self._round is not None:
+            self._round.cancel()
+
+    def joined(self, peer: Peer) -> None:
+        """Take a session in that has just been welcomed."""
+        principal = peer.principal
+        assert principal is not None
+        if principal.token_id is not None:
+            self._by_token.setdefault(principal.token_id, set()).add(peer)
+        if principal.agent_id is not None:
+            self._speaks_for(peer, (principal.tenant_id, principal.agent_id))
+        self._set_deadline(peer)
+
+    def left(self, peer: Peer) -> None:
+        """Let a session go; an agent whose last one it was has a little time to come back."""
+        self._cancel(peer)
+        token_id = None if peer.principal is None else peer.principal.token_id
+        if token_id is not None:
+            _discard(self._by_token, token_id, peer)
+        for key in peer.agents:
+            _discard(self._peers, key, peer)
+            if key not in self._peers:
+                self._lost(key, peer.dropped_why)
+
+    def registered(self, peer: Peer, agent: Agent) -> None:
+        """Note what an agent is now: it registered or reported through this session."""
+        key = (agent.tenant_id, agent.id)
+        before = self._lives.get(key)
+        self._speaks_for(peer, key)
+        if agent.status == "dead":
+            self._lives.pop(key, None)
+        else:
+            self._lives[key] = agent
+        if before is None or before.status != agent.status:
+            self._log.basic("agent." + agent.status, tenant=agent.tenant_id, agent=agent.id)
+        if before is None or before.expires_at != agent.expires_at:
+            for each in self._peers[key]:
+                self._set_deadline(each)
+
+    def changed(self, events: list[Event]) -> None:
+        """Look through what was committed for tokens that were revoked."""
+        for event in events:
+            if event.kind == "token_revoked":
+                for peer in tuple(self._by_token.get(event.subject, ())):
+                    self._log.basic("session.revoked", tenant=event.tenant_id, token=event.subject)
+                    peer.end(frames.REVOKED, "the token was revoked")
+
+    # -- deadlines -------------------------------------------------------------------------------------------------
+
+    def _speaks_for(self, peer: Peer, key: AgentKey) -> None:
+        self._cancel(key)
+        peer.agents.add(key)
+        self._peers.setdefault(key, set()).add(peer)
+
+    def _set_deadline(self, peer: Peer) -> None:
+        """Let a session end with its agent's life and the time for a last push, any other with its token."""
+        lives = [self._lives[key] for key in peer.agents if key in self._lives]
+        deadlines_ms = [from_rfc3339(agent.expires_at) for agent in lives]
+        if peer.expires_at_ms is not None:
+            deadlines_ms.append(peer.expires_at_ms)
+        self._cancel(peer)
+        if deadlines_ms:
+            grace_ms = FINAL_SYNC_GRACE_MS if lives else 0
+            delay_s = (min(deadlines_ms) + grace_ms - self._clock.now_ms()) / 1000
+            self._timers[peer] = self._loop.call_later(max(0.0, delay_s), self._expire, peer)
+
+    def _expire(self, peer: Peer) -> None:
+        self._timers.pop(peer, None)
+        over = [key for key in peer.agents if key in self._lives]
+        for key in over:
+            self._log.basic("agent.expired", tenant=key[0], agent=key[1])
+            self._call_dead(key, None)
+        peer.end(frames.EXPIRED, "the agent's lifetime is over" if over else "the token has expired")
+
+    def _lost(self, key: AgentKey, why: str | None) -> None:
+        if self._stopped:
+            return
+        if key not in self._lives:
+            self._log.detailed("agent.left", tenant=key[0], agent=key[1])
+            return
+        self._log.basic("agent.dropped", tenant=key[0], agent=key[1], why=why)
+        self._timers[key] = self._loop.call_later(DROPPED_GRACE_S, self._call_dead, key, "its session broke")
+
+    def _call_dead(self, key: AgentKey, why: str | None) -> None:
+        self._timers.pop(key, None)
+        self._lives.pop(key, None)
+        if why is not None:
+            self._log.basic("agent.dead", tenant=key[0], agent=key[1], why=why)
+        self._report(key[0], ReportAgent(id=key[1], status="dead"))
+
+    def _cancel(self, of: Peer | AgentKey) -> None:
+        timer = self._timers.pop(of, None)
+        if timer is not None:
+            timer.cancel()
+
+
+def _discard(sets: dict[K, set[Peer]], key: K, peer: Peer) -> None:
+    peers = sets.get(key)
+    if peers is not None:
+        peers.discard(peer)
+        if not peers:
+            del sets[key]

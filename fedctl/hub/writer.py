@@ -1,0 +1,147 @@
+"""The one thread that writes: it takes whatever is waiting, commits it together, and answers after the commit.
+
+Each request has a savepoint of its own, so one that is refused takes nothing from the others; one fsync pays for
+all. There is no lingering: while a group is being committed the next one gathers by itself.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING
+
+from fedctl.errors import Corrupt, DiskFull, Failure, FedctlError, Unavailable
+from fedctl.hub.jobs import Budget, Job, carry_out, internal
+from fedctl.messages.memory import StoreAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fedctl.hub.log import Log
+    from fedctl.hub.stats import Figures
+    from fedctl.operations.context import Context
+
+GROUP_MAX_JOBS = 1000
+GROUP_MAX_BYTES = 8 << 20
+
+
+class _GroupLostError(Exception):
+    """The transaction is gone under the group: nothing of it can be committed."""
+
+    def __init__(self, error: FedctlError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class Writer:
+    """Commits jobs in groups. After a commit that failed for the disk's or the file's sake it takes no more."""
+
+    def __init__(  # noqa: PLR0913  what it reports to
+        self,
+        context: Context,
+        *,
+        deliver: Callable[[list[Job]], None],
+        committed: Callable[[], None],
+        failed: Callable[[FedctlError], None],
+        figures: Figures,
+        log: Log,
+    ) -> None:
+        """Start the thread; `context` is its alone from now on, and closed by it.
+
+        `deliver` gets the answered jobs of a group, `committed` is called after each commit, `failed` once, when
+        the store can be written no longer.
+        """
+        self._context = context
+        self._deliver = deliver
+        self._committed = committed
+        self._failed = failed
+        self._figures = figures
+        self._log = log
+        self._budget = Budget()
+        self._jobs: deque[Job] = deque()
+        self._ready = threading.Condition()
+        self._stopping = False
+        self._broken: FedctlError | None = None
+        self._thread = threading.Thread(target=self._run, name="hub-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job) -> None:
+        """Queue a job; `Unavailable` when the queue is full or the writer has stopped."""
+        self._budget.take(job.size_bytes)
+        with self._ready:
+            if self._stopping or self._broken is not None:
+                self._budget.give_back(job.size_bytes)
+                raise self._broken or Unavailable("the hub is stopping", hint="try again in a moment")
+            self._jobs.append(job)
+            self._ready.notify()
+
+    def stop(self) -> None:
+        """Let the thread end when the queue is empty."""
+        with self._ready:
+            self._stopping = True
+            self._ready.notify()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the thread; return whether it has ended."""
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while group := self._next_group():
+            self._commit(group)
+            self._deliver(group)
+        self._context.close()
+
+    def _next_group(self) -> list[Job]:
+        """Wait for jobs and return what goes into one transaction; an empty list at the end."""
+        group: list[Job] = []
+        size = 0
+        with self._ready:
+            while not self._jobs and not self._stopping:
+                self._ready.wait()
+            while self._jobs and len(group) < GROUP_MAX_JOBS and (not group or size < GROUP_MAX_BYTES):
+                job = self._jobs.popleft()
+                size += job.size_bytes
+                group.append(job)
+        self._budget.give_back(size)
+        return group
+
+    def _commit(self, group: list[Job]) -> None:
+        if self._broken is not None:
+            _refuse_all(group, self._broken)
+            return
+        try:
+            with self._context.store.write():
+                for job in group:
+                    carry_out(self._context, job, self._log)
+                    if isinstance(job.error, DiskFull | Corrupt):
+                        # SQLite may have rolled everything back by itself: what came before is not safe either.
+                        raise _GroupLostError(job.error)  # out of the transaction, so that it is undone
+        except _GroupLostError as lost:
+            self._lose(group, lost.error)
+        except FedctlError as error:
+            self._lose(group, error)
+        except Exception as error:  # noqa: BLE001  the thread's boundary: whatever it was, nothing was committed
+            self._lose(group, internal(error, "commit", self._log))
+        else:
+            self._figures.committed(sum(_acked(job.answer) for job in group))
+            self._committed()
+
+    def _lose(self, group: list[Job], error: FedctlError) -> None:
+        """Refuse a group that was not committed. A full disk or a busy store passes; anything else is the end."""
+        _refuse_all(group, error)
+        self._log.basic("error.commit", error=error.message, jobs=len(group))
+        if not isinstance(error, DiskFull | Unavailable):
+            # After an I/O error the connection may show what never reached the disk: only a restart can tell.
+            self._broken = Failure(f"the hub's store has failed: {error.message}", hint="restart the hub")
+            self._failed(error)
+
+
+def _refuse_all(group: list[Job], error: FedctlError) -> None:
+    for job in group:
+        job.answer = None
+        job.error = error
+
+
+def _acked(answer: object) -> int:
+    return sum(1 for one in answer.results if one.ok) if isinstance(answer, StoreAnswer) else 0

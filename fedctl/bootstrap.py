@@ -213,6 +213,8 @@ def _hub_flags(settings: Settings, options: HubOptions) -> list[str]:
              "--debug-level", settings.level_for(resident=True)]  # fmt: skip
     if options.tls_cert and options.tls_key:
         flags += ["--tls-cert", str(options.tls_cert), "--tls-key", str(options.tls_key)]
+    if settings.config_file is not None:
+        flags += ["--config", str(settings.config_file)]
     return flags + (["--insecure"] if options.insecure else [])
 
 
@@ -247,7 +249,8 @@ def stop_hub(settings: Settings, wait_ms: int) -> HubInfo | None:
     if not hub_is_running(settings.home):
         return None
     info = read_info(settings.home)
-    pid = info.pid if info is not None else _lock_holder(settings.home / LOCK_NAME)
+    # Not what hub.json says: a hub that was killed leaves it behind, and its number may be another process's by now.
+    pid = _lock_holder(settings.home / LOCK_NAME)
     try:
         os.kill(pid, signal.SIGTERM)
     except PermissionError as error:

@@ -342,11 +342,11 @@ def check_key(key: str, where: str = "") -> str:
 
 
 def did_you_mean(given: str, known: Mapping[str, Any] | tuple[str, ...] | list[str]) -> str | None:
-    """Return a hint that names what is spelled most like `given`, or None when nothing is."""
+    """Return a hint that names what is spelled most like `given`, or None when nothing is like it."""
     import difflib  # noqa: PLC0415  only for who mistyped
 
-    matches = difflib.get_close_matches(given, list(known), n=2, cutoff=0.6)
-    return f"did you mean {' or '.join(matches)}?" if matches else None
+    matches = difflib.get_close_matches(given, list(known), n=1)
+    return f"did you mean {matches[0]}?" if matches else None
 
 
 def config_path(settings: Settings) -> Path:

@@ -7,6 +7,7 @@ wire and comes out as the same class on the other side (`from_code`).
 
 from __future__ import annotations
 
+import errno
 from typing import Any, ClassVar
 
 
@@ -154,3 +155,13 @@ def from_code(
 ) -> FedctlError:
     """Return the error of that code; an unknown code (from a newer peer) becomes a plain failure."""
     return BY_CODE.get(code, Failure)(message, hint=hint, details=details)
+
+
+def from_os(error: OSError, what: str, *, hint: str | None = None) -> FedctlError:
+    """Return the error that an operating system's error amounts to; `what` could not be done, in words."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull("the disk is full: the write was refused", hint="free some space and try again")
+    why = f"{what}: {error.strerror or error}"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return Denied(why, hint=hint or "check the permissions")
+    return Failure(why, hint=hint)

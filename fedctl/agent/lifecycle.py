@@ -15,7 +15,7 @@ import socket
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast
 
 import msgspec
 
@@ -23,6 +23,7 @@ from fedctl import __version__
 from fedctl.agent.memory import ANSWERED_HERE, AgentMemory
 from fedctl.agent.process import Command
 from fedctl.agent.socket import AgentSocket
+from fedctl.client.address import fits
 from fedctl.errors import Conflict, Denied, FedctlError, NotFound, Timeout, Unavailable, UsageError
 from fedctl.messages import agent as a
 from fedctl.messages import memory as m
@@ -31,7 +32,7 @@ from fedctl.model import limits
 from fedctl.model.agent import FINAL_SYNC_GRACE_MS, MAX_LIFETIME_MS, MIN_LIFETIME_MS, AgentStatus
 from fedctl.model.principal import Principal
 from fedctl.model.time import to_rfc3339
-from fedctl.operations.table import request_types
+from fedctl.operations.table import OPERATIONS, request_types
 from fedctl.wire import frames
 from fedctl.wire.codec import RequestDecoder
 
@@ -50,7 +51,11 @@ PULL_PAGES_MAX = 10
 _BACKOFF_FIRST_S = 0.1
 _BACKOFF_MAX_S = 5.0
 _NEWS_DELAY_S = 1.0
+_REPORT_TIMEOUT_S = 5.0
+_LAST_TRY_S = 1.0
 _NEVER_LOST = (Unavailable, Timeout)
+_ITS_OWN = (a.RegisterAgent, a.ReportAgent, Subscribe)
+"""What an agent says to its hub of itself: nobody else says it through the agent's socket."""
 
 
 class AgentPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,8 +127,12 @@ class AgentLife:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._sync_lock = asyncio.Lock()
+        self._registry_lock = asyncio.Lock()
         self._cursor: int | None = None
         self._epoch = ""
+        self._registered = False
+        self._refused = False
+        self._trouble: str | None = None
         self._news = asyncio.Event()
         self._stop_asked = asyncio.Event()
         self._stop_reason: Literal["stopped", "signal"] = "stopped"
@@ -132,6 +141,7 @@ class AgentLife:
         self._connection_errors = 0
         self._impatient = False
         self._over = False
+        self._host = socket.gethostname() or "localhost"
 
     # -- what its owner may ask ------------------------------------------------------------------------------------
 
@@ -155,19 +165,43 @@ class AgentLife:
 
         What is queued goes first, so that the hub's answer knows what this agent has just learned. Without the hub
         the memory in RAM answers what it can.
+
+        Raises:
+            Denied: It is not an agent's to ask. To a hub on the same home the agent is its owner; who asks through the
+                agent is not.
         """
         memory = self._memory()
         if isinstance(request, m.StoreEpisodes):
             return cast("A", memory.answer(request))
+        self._check_may_ask(request)
         if self._link.connected:
             try:
-                async with self._sync_lock:
-                    await self._push()
+                await self._push_first()
                 return await self._link.call(request)
             except _NEVER_LOST:
                 if not isinstance(request, ANSWERED_HERE):
                     raise
         return memory.answer(request)
+
+    def _check_may_ask(self, request: Request[Any]) -> None:
+        operation = OPERATIONS[type(request)]
+        if isinstance(request, _ITS_OWN):
+            raise Denied(f"{operation.name} is for the agent {self.plan.agent_id} itself to ask")
+        if not self._principal.may(operation.role):
+            raise Denied(
+                f"{operation.name} needs the role {operation.role}, this agent is of role {self._principal.role}",
+                hint="ask the home or the hub itself: --hub auto",
+            )
+
+    async def _push_first(self) -> None:
+        """Push what is queued; a hub that does not take it (a full disk, say) may still answer."""
+        try:
+            async with self._sync_lock:
+                await self._push()
+        except _NEVER_LOST:
+            raise
+        except FedctlError as error:
+            self._say_trouble(error)
 
     async def sync(self) -> None:
         """Push what is queued, then take over what came since the last time."""
@@ -175,7 +209,7 @@ class AgentLife:
             begun = self._clock.monotonic_s()
             await self._push()
             await self._pull()
-            await self._link.call(a.ReportAgent(id=self.plan.agent_id, status=self.status, synced=True))
+            await self._tell(synced=True)
             self._sync_ms.append((self._clock.monotonic_s() - begun) * 1000)
 
     # -- its life --------------------------------------------------------------------------------------------------
@@ -188,8 +222,11 @@ class AgentLife:
             Denied: The token is refused, or ends before the agent would.
             Conflict: An agent of this id is alive.
         """
+        other_side = await self._link.connect(self._heard_stop, self._heard_news)
         self._principal = msgspec.structs.replace(
-            await self._link.connect(self._heard_stop, self._heard_news), agent_id=self.plan.agent_id
+            other_side,
+            agent_id=self.plan.agent_id,
+            role="agent" if other_side.role == "owner" else other_side.role,
         )
         self.memory = AgentMemory(
             Path(), self._clock, self._means.access, self._principal.tenant_id, self.plan.agent_id,
@@ -219,14 +256,14 @@ class AgentLife:
             if not starting.done():
                 starting.cancel()
                 await asyncio.gather(starting, return_exceptions=True)
-                return await self.end("signal", None)
+                return await self.end(self._stop_reason, None)
             await starting
             if not command:
                 expired = not await self.until_asked(self.remaining_s)
                 return await self.end("expired" if expired else self._stop_reason, None)
             return await self._run_command(command)
         except BaseException:
-            await self.let_go()
+            await self.abandon()
             raise
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -235,36 +272,67 @@ class AgentLife:
     async def _run_command(self, argv: list[str]) -> Ending:
         await self.try_sync()
         command = await Command.start(argv, self.environment())
-        await self.report("working")
+        try:
+            await self.report("working")
+            reason = await self._watch(command)
+        finally:
+            # What the command started and left behind has no agent any more.
+            await command.end()
+        await self.report("idle")
+        if reason == "done":
+            await self.try_sync()
+        return await self.end(reason, await command.wait())
+
+    async def _watch(self, command: Command) -> Literal["done", "expired", "stopped", "signal"]:
+        """Wait for the command's end, or for a reason to end it."""
         running = asyncio.create_task(command.wait())
         asked = asyncio.create_task(self._stop_asked.wait())
-        await asyncio.wait({running, asked}, timeout=self.remaining_s, return_when=asyncio.FIRST_COMPLETED)
-        reason: Literal["done", "expired", "stopped", "signal"] = "done"
-        if not running.done():
-            reason = self._stop_reason if asked.done() else "expired"
-            await command.end()
-        asked.cancel()
-        status = await running
-        # What the command started and left behind has no agent any more.
-        command.signal(signal.SIGTERM)
-        await self.report("idle")
-        await self.try_sync()
-        return await self.end(reason, status)
+        try:
+            await asyncio.wait({running, asked}, timeout=self.remaining_s, return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                return "done"
+            return self._stop_reason if asked.done() else "expired"
+        finally:
+            running.cancel()
+            asked.cancel()
 
     async def end(self, reason: Literal["done", "expired", "stopped", "signal"], status: int | None) -> Ending:
         """Say goodbye: a last sync while there is something to deliver, then the registry's last word."""
-        await self.report("shutting_down")
-        await self._last_sync()
-        ending = self._ending(reason, status)
-        await self.report("dead")
-        await self.let_go()
+        try:
+            await self.report("shutting_down")
+            await self._last_sync()
+            ending = self._ending(reason, status)
+            await self.report("dead")
+        finally:
+            await self.let_go()
         return ending
+
+    async def abandon(self) -> None:
+        """End without ceremony after an error; the registry is told, so that the agent's id is free again."""
+        if not self._over:
+            try:
+                await self.report("dead")
+            finally:
+                await self.let_go()
 
     async def report(self, status: AgentStatus) -> None:
         """Enter a phase and tell the hub; while it is away it is told when it comes back."""
         self.status = status
-        with contextlib.suppress(*_NEVER_LOST, NotFound, Conflict):
-            await self._link.call(a.ReportAgent(id=self.plan.agent_id, status=status), timeout_s=5.0)
+        try:
+            await self._tell()
+        except (*_NEVER_LOST, NotFound, Conflict):
+            return
+        except FedctlError as error:  # no reason to die
+            self._say_trouble(error)
+
+    async def _tell(self, *, synced: bool = False) -> None:
+        """Tell the registry the phase of now, one word at a time: not into the middle of coming back."""
+        async with self._registry_lock:
+            if self._registered:
+                await self._call(a.ReportAgent(id=self.plan.agent_id, status=self.status, synced=synced))
+
+    async def _call(self, request: Request[A]) -> A:
+        return await self._link.call(request, timeout_s=_REPORT_TIMEOUT_S)
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a command inside this agent: no secrets, and the agent's socket for a hub."""
@@ -279,25 +347,45 @@ class AgentLife:
     # -- connecting --------------------------------------------------------------------------------------------------
 
     async def _register(self) -> None:
-        await self._link.call(
+        await self._call(
             a.RegisterAgent(
                 id=self.plan.agent_id,
                 type=self.plan.type,
                 lifetime_ms=max(MIN_LIFETIME_MS, round(self.remaining_s * 1000)),
-                host=socket.gethostname() or "localhost",
+                host=self._host,
                 pid=os.getpid(),
             )
         )
+        self._registered = True
 
     async def _resume(self) -> None:
         """Come back after a lost connection: the hub may have given the agent up, or be another one's successor."""
-        try:
-            await self._link.call(a.ReportAgent(id=self.plan.agent_id, status=self.status))
-        except (NotFound, Conflict):
-            await self._register()
-            for status in ("initializing", "ready", self.status):
-                await self.report(status)
+        async with self._registry_lock:
+            try:
+                known = await self._is_known()
+                if known:
+                    await self._call(a.ReportAgent(id=self.plan.agent_id, status=self.status))
+            except (NotFound, Conflict):
+                known = False
+            if not known:
+                await self._enter_again()
         await self._subscribe()
+
+    async def _is_known(self) -> bool:
+        """Return whether the registry still holds this agent, alive, and not another one of its name."""
+        known = (await self._call(a.GetAgent(id=self.plan.agent_id))).agent
+        return known.status != "dead" and (known.host, known.pid) == (self._host, os.getpid())
+
+    async def _enter_again(self) -> None:
+        self._registered = False
+        try:
+            await self._register()
+        except Conflict as error:
+            # Its name is another's by now. What it learned is delivered all the same; the other's phases are not its.
+            self._say(f"{error.message}; this one goes on unregistered")
+            return
+        for status in ("initializing", "ready", self.status):
+            await self._call(a.ReportAgent(id=self.plan.agent_id, status=status))
 
     async def _subscribe(self) -> None:
         # The home itself, without a hub, sends no notices: the next sync finds what is new.
@@ -305,26 +393,36 @@ class AgentLife:
             await self._link.call(Subscribe(kinds=["episode_stored", "episode_deleted"]))
 
     async def _keep_link(self) -> None:
-        backoff_s = _BACKOFF_FIRST_S
+        backoff_s, since_s = _BACKOFF_FIRST_S, self._clock.monotonic_s()
         while True:
             await self._link.lost()
             self._connection_errors += 1
             self._say("the hub is away; what is stored waits here")
+            if self._clock.monotonic_s() - since_s > _BACKOFF_MAX_S:  # else it hangs up on whoever comes
+                backoff_s = _BACKOFF_FIRST_S
             while not self._link.connected:
                 # Jitter: after a hub's restart its agents do not come all at once.
                 await asyncio.sleep(backoff_s * random.uniform(0.5, 1.5))  # noqa: S311  no secret
                 backoff_s = min(backoff_s * 2, _BACKOFF_MAX_S)
                 try:
-                    await self._link.connect(self._heard_stop, self._heard_news)
-                    await self._resume()
-                except _NEVER_LOST:
-                    continue
+                    await self._reconnect()
                 except Denied as error:
                     self._say(f"the hub refuses this agent now: {error.message}")
+                    self._refused = True
                     return
-                backoff_s = _BACKOFF_FIRST_S
-                self._say("the hub is back")
-                await self.try_sync()
+                except FedctlError:
+                    continue
+            since_s = self._clock.monotonic_s()
+            self._say("the hub is back")
+            await self.try_sync()
+
+    async def _reconnect(self) -> None:
+        try:
+            await self._link.connect(self._heard_stop, self._heard_news)
+            await self._resume()
+        except BaseException:
+            await self._link.close()
+            raise
 
     async def _keep_synced(self) -> None:
         interval_s = self.plan.sync_interval_ms / 1000
@@ -347,19 +445,26 @@ class AgentLife:
         except _NEVER_LOST:
             return
         except FedctlError as error:
-            self._say(f"sync failed: {error.message}")
+            self._say_trouble(error)
+        else:
+            self._trouble = None
 
     async def _last_sync(self) -> None:
-        """Deliver what is left, for as long as the hub still takes it."""
-        until_s = self._clock.monotonic_s() + FINAL_SYNC_GRACE_MS / 1000
-        hard_s = self._born_s + (self.plan.lifetime_ms + FINAL_SYNC_GRACE_MS) / 1000
-        await self.try_sync()
-        while self.memory is not None and self.memory.undelivered and not self._impatient:
-            left_s = min(until_s, hard_s) - self._clock.monotonic_s()
-            if left_s <= 0:
-                return
-            await asyncio.sleep(min(0.1, left_s))
-            await self.try_sync()
+        """Deliver what is left, for as long as the hub still takes it: to the end of the grace, never longer."""
+        now_s = self._clock.monotonic_s()
+        lived_out_s = self._born_s + self.plan.lifetime_ms / 1000
+        left_s = min(lived_out_s, now_s) + FINAL_SYNC_GRACE_MS / 1000 - now_s
+        pause_s = _BACKOFF_FIRST_S
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(_LAST_TRY_S, left_s)):
+                await self.try_sync()
+                while self._may_still_deliver():
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(pause_s * 2, 1.0)
+                    await self.try_sync()
+
+    def _may_still_deliver(self) -> bool:
+        return self.memory is not None and self.memory.undelivered > 0 and not (self._impatient or self._refused)
 
     # -- pushing and pulling -----------------------------------------------------------------------------------------
 
@@ -397,7 +502,7 @@ class AgentLife:
     # -- its socket, its end -----------------------------------------------------------------------------------------
 
     async def _listen(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="fedctl-agent-", dir=_runtime_folder())
+        self._folder = tempfile.TemporaryDirectory(prefix="fedctl-agent-", dir=_socket_folder())
         self._socket = AgentSocket(
             Path(self._folder.name) / "agent.sock",
             RequestDecoder(request_types()),
@@ -484,6 +589,12 @@ class AgentLife:
             raise Unavailable(f"the agent {self.plan.agent_id} is not alive")
         return self.memory
 
+    def _say_trouble(self, error: FedctlError) -> None:
+        """Say what the hub does not take, once."""
+        if error.message != self._trouble:
+            self._trouble = error.message
+            self._say(f"sync failed: {error.message}")
+
     def _say(self, line: str) -> None:
         if self.plan.log:
             print(f"fedctl: agent {self.plan.agent_id}: {line}", file=sys.stderr, flush=True)  # noqa: T201
@@ -494,7 +605,12 @@ def new_agent_id(clock: Clock) -> str:
     return f"agent-{clock.new_id()}"
 
 
-def _runtime_folder() -> str | None:
-    """Return the user's own runtime directory (short paths, gone at logout), or None for the system's default."""
-    folder = os.environ.get("XDG_RUNTIME_DIR")
-    return folder if folder and os.access(folder, os.W_OK | os.X_OK) else None
+def _socket_folder() -> str:
+    """Return where the agent's folder goes: the user's own runtime directory (gone at logout) or a temporary one.
+
+    The first that can be written to and leaves room for the folder and the socket in a socket's path.
+    """
+    for folder in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir()):
+        if folder and os.access(folder, os.W_OK | os.X_OK) and fits(Path(folder) / "fedctl-agent-xxxxxxxx/agent.sock"):
+            return folder
+    return "/tmp"  # noqa: S108  short; the folder made in it is its owner's alone

@@ -104,6 +104,7 @@ class HomeLink:
         self._principal = principal
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="home")
         self._context: Context | None = None
+        self._closed = False
 
     @property
     def connected(self) -> bool:
@@ -112,8 +113,7 @@ class HomeLink:
 
     async def connect(self, on_stop: Callable[[str], None], on_news: Callable[[Event], None]) -> Principal:  # noqa: ARG002  nobody is there to ask or to tell
         """Open the store."""
-        if self._context is None:
-            self._context = await self._in_thread(self._open)
+        await self._in_thread(self._open_once)
         return self._principal
 
     async def lost(self) -> None:
@@ -128,11 +128,20 @@ class HomeLink:
         return await self._in_thread(lambda: run(context, self._principal, request))
 
     async def close(self) -> None:
-        """Close the store."""
+        """Close the store, also one that is just being opened for who waits no longer."""
+        if not self._closed:
+            self._closed = True
+            await self._in_thread(self._close_once)
+            self._thread.shutdown(wait=False)
+
+    def _open_once(self) -> None:
+        if self._context is None:
+            self._context = self._open()
+
+    def _close_once(self) -> None:
         if self._context is not None:
-            await self._in_thread(self._context.close)
+            self._context.close()
             self._context = None
-        self._thread.shutdown(wait=False)
 
     async def _in_thread(self, work: Callable[[], A]) -> A:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 KILL_AFTER_S = 5.0
+_POLL_S = 0.02
 
 
 class Command:
@@ -42,13 +43,14 @@ class Command:
         return status if status >= 0 else 128 - status
 
     async def end(self) -> None:
-        """Tell the whole group to end; kill it when it has not after five seconds."""
-        if self._process.returncode is not None:
+        """Tell the whole group to end; kill what is left of it after five seconds. Twice is harmless."""
+        if not self._lives():
             return
         self.signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(KILL_AFTER_S):
-                await self._process.wait()
+                while self._lives():  # noqa: ASYNC110  the end of a group is no event
+                    await asyncio.sleep(_POLL_S)
         except TimeoutError:
             self.signal(signal.SIGKILL)
             await self._process.wait()
@@ -57,3 +59,26 @@ class Command:
         """Send a signal to everyone in the group: also to what the command started and left behind."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, number)
+
+    def _lives(self) -> bool:
+        """Return whether the command, or anything of its group, is still running."""
+        if self._process.returncode is None:
+            return True
+        try:
+            os.killpg(self._process.pid, 0)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return not _only_zombies(self._process.pid)
+
+
+def _only_zombies(group: int) -> bool:
+    """Return whether a group holds dead processes only: in a container nobody may be there to bury them."""
+    states: set[str] = set()
+    with contextlib.suppress(OSError):  # no /proc: then nothing is known
+        for entry in os.scandir("/proc"):
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError, ValueError), open(f"/proc/{entry.name}/stat") as file:  # noqa: PTH123
+                    state, _, its_group = file.read().rpartition(")")[2].split()[:3]
+                    if int(its_group) == group:
+                        states.add(state)
+    return bool(states) and states <= {"Z", "X"}

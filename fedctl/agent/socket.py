@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from typing import TYPE_CHECKING, Any
 
-from fedctl.errors import Denied, FedctlError
+from fedctl.errors import Denied, Failure, FedctlError
 from fedctl.wire import frames
 from fedctl.wire import session as said
 from fedctl.wire.frames import FrameTooLargeError, Splitter, prefixed
@@ -43,12 +42,9 @@ class AgentSocket:
         self._sessions: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Listen; the socket is its owner's alone."""
-        mask = os.umask(0o177)
-        try:
-            self._server = await asyncio.start_unix_server(self._accept, path=self.path)
-        finally:
-            os.umask(mask)
+        """Listen; the socket is its owner's alone, as the folder it is made in must be."""
+        self._server = await asyncio.start_unix_server(self._accept, path=self.path)
+        self.path.chmod(0o600)
 
     async def stop(self) -> None:
         """Stop listening, end the sessions and remove the socket."""
@@ -121,6 +117,8 @@ class AgentSocket:
             reply = session.answer(event.call_id, await self._answer(event.request))
         except FedctlError as error:
             reply = session.fail(event.call_id, error)
+        except Exception as error:  # noqa: BLE001  the boundary: one request's bug must not leave its asker waiting
+            reply = session.fail(event.call_id, Failure(f"it failed inside the agent: {type(error).__name__}: {error}"))
         with contextlib.suppress(OSError):
             await _send(writer, reply)
 

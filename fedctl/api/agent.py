@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from fedctl import bootstrap, config
 from fedctl.clock import Clock
-from fedctl.errors import Conflict, Expired, from_code
+from fedctl.errors import Conflict, Expired, Unavailable, from_code
 from fedctl.messages.memory import QueryEpisodes, StoreEpisodes
 from fedctl.model.episode import EpisodeDraft, EpisodeFilter
 from fedctl.model.time import parse_duration_ms
@@ -47,7 +47,7 @@ class EphemeralAgent:
     @classmethod
     def spawn(  # noqa: PLR0913  the flags of `fedctl agent spawn`
         cls,
-        tenant_id: str = "default",
+        tenant_id: str | None = None,
         lifetime: str | float = "5m",
         hub_endpoint: str = "auto",
         *,
@@ -63,7 +63,7 @@ class EphemeralAgent:
         """Begin an agent's life: `await` it, or use it as an async context manager, which also ends it.
 
         Args:
-            tenant_id: Whose memory it shares; with a token it is the token's.
+            tenant_id: Whose memory it shares; None: the token's, else `FEDCTL_TENANT`, else `default`.
             lifetime: A duration (`"90s"`) or seconds, within 5 s and 15 min.
             hub_endpoint: `auto` (the hub on this home, else the home itself), `off`, `ws://`, `wss://`, `unix:PATH`.
             agent_id: Its name; None makes one.
@@ -130,16 +130,20 @@ class EphemeralAgent:
 
         Raises:
             Conflict: It is working already.
-            Expired: The lifetime ended before the task; the task was cancelled.
+            Expired: The lifetime ended before the task; the task was cancelled (a thread goes on, unheard).
+            Unavailable: The agent is not alive.
         """
         if self.status == "working":
             raise Conflict(f"the agent {self.agent_id} is working already", hint="spawn another agent")
+        if not self.is_alive:
+            raise Unavailable(f"the agent {self.agent_id} is not alive")
         await self._life.report("working")
         try:
             async with asyncio.timeout(self._life.remaining_s):
                 if inspect.iscoroutinefunction(task):
                     return cast("R", await task(self, *args, **kwargs))
-                return cast("R", await asyncio.to_thread(task, *args, **kwargs))
+                done = await asyncio.to_thread(task, *args, **kwargs)
+                return cast("R", await done if inspect.isawaitable(done) else done)
         except TimeoutError:
             if self._life.remaining_s > 0:  # the task's own
                 raise
@@ -262,7 +266,7 @@ class Spawning:
         try:
             await life.start()
         except BaseException:
-            await life.let_go()
+            await life.abandon()
             raise
         return EphemeralAgent(life)
 

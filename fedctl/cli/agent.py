@@ -144,4 +144,4 @@ def show(ctx: Invocation, id_: AgentId) -> None:
 def stop(ctx: Invocation, id_: AgentId) -> None:
     """Ask an agent to end early, with its final sync."""
     with ctx.caller() as caller:
-        ctx.screen.one(caller.call(StopAgent(id=id_)).agent, AGENT)
+        ctx.screen.done(caller.call(StopAgent(id=id_)).agent, AGENT)

@@ -69,8 +69,7 @@ class Session:
     @functools.cached_property
     def screen(self) -> Screen:
         """Where the answer goes."""
-        dumb = self.environ.get("TERM") == "dumb"
-        return Screen(self.stdout, self.stderr, self.settings, self.fields, dumb=dumb)
+        return Screen(self.stdout, self.stderr, self.settings, self.fields, self.environ)
 
     def say(self, line: str) -> None:
         """Say one line on stderr."""
@@ -206,7 +205,7 @@ def _globals() -> tuple[TyperOption, ...]:
         _option("fields", "--fields", metavar="a,b.c", says="Only these fields; `help` lists them."),
         _option("timeout", "--timeout", metavar="DUR", says="Limit of one request, 30s by default (FEDCTL_TIMEOUT)."),
         _option("color", "--color", metavar="auto|always|never", says="Colour (NO_COLOR, FORCE_COLOR)."),
-        _option("quiet", "-q", "--quiet", says="Nothing on stderr but errors."),
+        _option("quiet", "-q", "--quiet", says="Errors only: no notes, and silence for success."),
         _option("verbose", "-v", "--verbose", says="Say more on stderr."),
         _option("debug_level", "--debug-level", metavar="silent|basic|detailed|verbose|trace", says="(DEBUG_LEVEL)"),
         _option("debug_format", "--debug-format", metavar="human|json|compact", says="Form of logs (DEBUG_FORMAT)."),
@@ -257,6 +256,10 @@ class _Framed:
         own = {spelling for param in self.params for spelling in param.opts}
         options = (*self.extra_options(), *_globals(), _version(), _help())
         return [*self.params, *(option for option in options if own.isdisjoint(option.opts))]
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:  # noqa: ARG002  the frame's signature
+        arguments = [param.metavar for param in self.params if param.param_type_name == "argument"]
+        return ["COMMAND"] if isinstance(self, Group) else ["[OPTIONS]", *arguments]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         rows: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
@@ -316,7 +319,7 @@ class Group(_Framed, TyperGroup):
 
     def __init__(self, name: str, says: str) -> None:
         super().__init__(
-            name=name, help=says, rich_markup_mode=None, invoke_without_command=True, subcommand_metavar="COMMAND"
+            name=name, help=says, rich_markup_mode=None, invoke_without_command=True
         )
 
     def summaries(self) -> list[tuple[str, str]]:

@@ -52,7 +52,7 @@ def set_(
 ) -> None:
     """Keep a setting in the home's config.toml (or the file named by --config)."""
     file = config.set_key(ctx.settings, key, value)
-    ctx.screen.one({"key": key, "value": value, "origin": f"file {file}"}, SETTING)
+    ctx.screen.done({"key": key, "value": value, "origin": f"file {file}"}, SETTING)
     ruling = ctx.settings.origins.get(key, "")
     if ruling.startswith(("flag", "environment")):
         ctx.screen.note(f"here and now it is overruled by: {ruling}")

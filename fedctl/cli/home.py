@@ -33,7 +33,7 @@ def init(ctx: Invocation) -> None:
     store = ctx.settings.home / FILE_NAME
     created = not store.exists()
     create_home(ctx.settings)
-    ctx.screen.one({"home": str(ctx.settings.home), "store": str(store), "created": created}, INIT)
+    ctx.screen.done({"home": str(ctx.settings.home), "store": str(store), "created": created}, INIT)
     ctx.screen.note(f"next: {FIRST_STEPS}")
 
 

@@ -66,7 +66,7 @@ def start(
     from fedctl.bootstrap import run_hub
 
     def ready(info: HubInfo) -> None:
-        ctx.screen.one(info, HUB)
+        ctx.screen.done(info, HUB)
         ctx.screen.flush()
 
     resident()
@@ -82,7 +82,7 @@ def stop(ctx: Invocation) -> None:
     if stopped is None:
         ctx.screen.note("no hub runs on this home")
     else:
-        ctx.screen.one(stopped, HUB)
+        ctx.screen.done(stopped, HUB)
 
 
 @verb(app, shape=HUB, examples=["fedctl hub status", "fedctl hub status --wait 10s && fedctl agent list"])
@@ -132,6 +132,10 @@ def stats(
     ] = None,
 ) -> None:
     """Show the hub's figures."""
+    from fedctl.bootstrap import hub_address
+
+    if hub_address(ctx.settings) is None:
+        raise _no_hub(ctx)
     with ctx.caller() as caller:
         if watch is None:
             ctx.screen.one(caller.call(GetHubStats()).stats, STATS)

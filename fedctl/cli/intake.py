@@ -220,7 +220,8 @@ def _store(
             error = Denied(f"the line is {tenant!r}'s and the tenant here is {settings.tenant!r}")
             outcomes[line.number] = Outcome(line, None, error.as_dict())
             continue
-        groups.setdefault(None if tenant == settings.tenant else tenant, []).append(line)
+        # Without a tenant that was chosen, one's own may be a token's: only whoever answers knows which it is.
+        groups.setdefault(None if settings.tenant_explicit else tenant, []).append(line)
     for tenant, group in groups.items():
         drafts = [line.draft for line in group if line.draft is not None]
         try:

@@ -118,9 +118,9 @@ def store(
         raise from_code(error["code"], error["message"], hint=error.get("hint"), details=error.get("details"))
     if result.episode is None:
         ctx.screen.note(f"{result.id} was deleted before: it is not stored again")
-        ctx.screen.one({**dict.fromkeys(EPISODE.fields), "id": result.id, "seq": result.seq, "deleted": True}, STORED)
+        ctx.screen.done({**dict.fromkeys(EPISODE.fields), "id": result.id, "seq": result.seq, "deleted": True}, STORED)
     else:
-        ctx.screen.one(result.episode, STORED)
+        ctx.screen.done(result.episode, STORED)
     return None
 
 
@@ -278,7 +278,7 @@ def delete(
     document = {"deleted": total or len(gone), "ids": gone, "missing": missing, "dry_run": ctx.dry_run}
     if ctx.screen.form == "table" and not ctx.session.fields:
         del document["ids"]  # there may be thousands: a person wants to know how many
-    ctx.screen.one(document, DELETION)
+    ctx.screen.done(document, DELETION)
     _check_missing(missing)
 
 
@@ -327,7 +327,7 @@ def import_(
     from fedctl.cli import transfer
 
     counts = transfer.run_import(ctx, file, form=form, table=table, on_conflict=on_conflict, rejects=rejects)
-    ctx.screen.one(counts, IMPORT)
+    ctx.screen.done(counts, IMPORT)
     return 3 if counts["rejected"] else 0
 
 
@@ -347,7 +347,7 @@ def export(
     if file == "-":
         transfer.export_to_stdout(ctx, with_vectors=with_vectors)
     else:
-        ctx.screen.one(transfer.export_to_file(ctx, file, with_vectors=with_vectors), EXPORT)
+        ctx.screen.done(transfer.export_to_file(ctx, file, with_vectors=with_vectors), EXPORT)
 
 
 @verb(app, shape=Shape.of(MemoryStatsAnswer, key="tenant_id"), examples=["fedctl memory stats --json"])
@@ -371,7 +371,7 @@ def reindex(
     """Embed what lacks its vector, and write the index anew; with --model, everything with another model."""
     from fedctl.cli import transfer
 
-    ctx.screen.one(transfer.run_reindex(ctx, model), Shape.of(ReindexAnswer, key="model"))
+    ctx.screen.done(transfer.run_reindex(ctx, model), Shape.of(ReindexAnswer, key="model"))
 
 
 def _filter(

@@ -134,14 +134,20 @@ class Screen:
     """Where a command's answer and its notes go."""
 
     def __init__(
-        self, output: Output, errors: BinaryIO | None, settings: Settings, fields: tuple[str, ...], *, dumb: bool
+        self,
+        output: Output,
+        errors: BinaryIO | None,
+        settings: Settings,
+        fields: tuple[str, ...],
+        environ: Mapping[str, str],
     ) -> None:
         self._output = output
         self._errors = errors
         self._form = settings.format
         self._fields = fields
         self._quiet = settings.quiet
-        self._colour = settings.color == "always" or (settings.color == "auto" and not dumb)
+        self._colour = settings.color == "always" or (settings.color == "auto" and environ.get("TERM") != "dumb")
+        self._width = environ.get("COLUMNS", "")
         self._person = output.is_terminal
 
     @property
@@ -188,6 +194,11 @@ class Screen:
             self._json(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
         else:
             self._json(msgspec.json.encode(document) + b"\n")
+
+    def done(self, thing: Any, shape: Shape) -> None:
+        """Answer with what was changed; a person who asked for quiet, and cron, take silence for success."""
+        if not (self._quiet and self._form == "table"):
+            self.one(thing, shape)
 
     def many(self, things: Iterable[Any], shape: Shape) -> int:
         """Answer with a list, as it comes; return its length."""
@@ -267,7 +278,7 @@ class Screen:
         if not rows:
             self.note("nothing there")
             return 0
-        self._write(_drawn(columns, rows, shape.key, colour=self._colour))
+        self._write(_drawn(columns, rows, shape.key, width=self._width, colour=self._colour))
         return len(rows)
 
     def _block(self, document: Any) -> None:
@@ -305,7 +316,7 @@ def short(value: Any) -> str:
     return cell(value)
 
 
-def _drawn(columns: tuple[str, ...], rows: list[list[str]], key: str, *, colour: bool) -> str:
+def _drawn(columns: tuple[str, ...], rows: list[list[str]], key: str, *, width: str, colour: bool) -> str:
     """Return a table as wide as the terminal: long texts give way, and nothing else does."""
     import io
     import shutil
@@ -318,7 +329,7 @@ def _drawn(columns: tuple[str, ...], rows: list[list[str]], key: str, *, colour:
     longest = [max(len(name), *(cell_len(row[at]) for row in rows)) for at, name in enumerate(columns)]
     texts = [at for at, name in enumerate(columns) if longest[at] > _TEXT_FROM and name != key]
     fixed = sum(width for at, width in enumerate(longest) if at not in texts) + _GAP * (len(columns) - 1)
-    left = shutil.get_terminal_size().columns - fixed
+    left = (int(width) if width.isdecimal() else shutil.get_terminal_size().columns) - fixed
     for place, at in enumerate(sorted(texts, key=lambda at: longest[at])):
         # The shorter ones first, so that what they do not use goes to the longer ones.
         longest[at] = max(_TEXT_LEAST, min(longest[at], left // (len(texts) - place)))
@@ -329,8 +340,8 @@ def _drawn(columns: tuple[str, ...], rows: list[list[str]], key: str, *, colour:
         color_system="standard" if colour else None, highlight=False,
     )  # fmt: skip
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
-    for name, width in zip(columns, longest, strict=True):
-        table.add_column(Text(name.upper()), no_wrap=True, overflow="ellipsis", width=width)
+    for name, wide in zip(columns, longest, strict=True):
+        table.add_column(Text(name.upper()), no_wrap=True, overflow="ellipsis", width=wide)
     for row in rows:
         table.add_row(*(Text(value) for value in row))
     console.print(table)

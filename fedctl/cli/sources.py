@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TextIO
 
 import msgspec
 
@@ -24,7 +24,7 @@ from fedctl.errors import Denied, Failure, UsageError
 from fedctl.model.episode import EpisodeDraft
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
 FORMS = ("jsonl", "json", "csv", "tsv", "sqlite")
@@ -45,6 +45,7 @@ class Source(NamedTuple):
     lines: Iterator[Line | None]
     size: int | None
     position: Callable[[], int] | None
+    close: Callable[[], None]
 
 
 class Naming:
@@ -76,19 +77,24 @@ def open_source(path: str, form: str | None, table: str | None, stdin: BinaryIO 
     if stdin is not None:
         if form == "sqlite":
             raise UsageError("a SQLite file cannot come from stdin")
-        return Source(_read(stdin, form or "jsonl"), None, None)
+        return Source(_read(stdin, form or "jsonl"), None, None, lambda: None)
     try:
         file = open(path, "rb")  # noqa: SIM115, PTH123  read as long as the command runs
     except PermissionError as error:
         raise Denied(f"{path!r} may not be read") from error
     except OSError as error:
         raise UsageError(f"cannot read {path!r}: {error.strerror}") from error
-    form = form or _form_of(path, file)
-    size = os.fstat(file.fileno()).st_size
+    try:
+        form = form or _form_of(path, file)
+        size = os.fstat(file.fileno()).st_size
+    except BaseException:
+        file.close()
+        raise
     if form == "sqlite":
         file.close()
-        return Source(_sqlite_lines(path, table, home), None, None)
-    return Source(_read(file, form), size, lambda: os.lseek(file.fileno(), 0, os.SEEK_CUR))
+        rows = _sqlite_lines(path, table, home)
+        return Source(rows, None, None, rows.close)
+    return Source(_read(file, form), size, lambda: os.lseek(file.fileno(), 0, os.SEEK_CUR), file.close)
 
 
 def _form_of(path: str, file: BinaryIO) -> str:
@@ -137,6 +143,13 @@ def _separated(stream: BinaryIO, delimiter: str) -> Iterator[Line]:
 
     # Bytes that are not UTF-8 come through as surrogates, and refuse their own row instead of the file.
     text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
+    try:
+        yield from _rows(csv, text, delimiter)
+    finally:
+        text.detach()  # the stream is its opener's to close
+
+
+def _rows(csv: Any, text: TextIO, delimiter: str) -> Iterator[Line]:
     csv.field_size_limit(LINE_MAX_BYTES)
     rows = csv.reader(text, delimiter=delimiter, strict=True)
     try:
@@ -161,13 +174,14 @@ def _separated(stream: BinaryIO, delimiter: str) -> Iterator[Line]:
         yield _row_line(rows.line_num, dict(zip(columns, cells, strict=False)), naming)
 
 
-def _sqlite_lines(path: str, table: str | None, home: Path) -> Iterator[Line]:
+def _sqlite_lines(path: str, table: str | None, home: Path) -> Generator[Line]:
     # A second SQLite library on the store would drop the first one's locks.
     if os.path.realpath(path).startswith(os.path.realpath(home) + os.sep):
         raise UsageError("this file is the home's own", hint="fedctl memory export | fedctl memory import -")
     import sqlite_utils
 
     sqlite3: Any = vars(sqlite_utils.utils)["sqlite3"]  # whichever it chose; it alone opens other people's files
+    connection = None
     try:
         connection = sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True)
         database = sqlite_utils.Database(connection)
@@ -182,6 +196,9 @@ def _sqlite_lines(path: str, table: str | None, home: Path) -> Iterator[Line]:
             yield _row_line(number, row, naming)
     except sqlite3.Error as error:
         raise Failure(f"cannot read {path!r}: {error}") from error
+    finally:
+        if connection is not None:
+            connection.close()
 
 
 def _quoted(path: str) -> str:

@@ -70,7 +70,7 @@ def revoke(ctx: Invocation, id_: Annotated[str, argument("ID", "The token's id."
     """Refuse a token from now on, and end the sessions that were opened with it."""
     with ctx.caller() as caller:
         record = caller.call(RevokeToken(id=id_)).record
-    ctx.screen.one(_with_token(record, None), TOKEN)
+    ctx.screen.done(_with_token(record, None), TOKEN)
 
 
 def _with_token(record: TokenRecord, token: str | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -39,16 +40,21 @@ def run_import(
     source = sources.open_source(path, form, table, stdin, ctx.settings.home)
     counts = dict.fromkeys(("lines", "imported", "existing", "skipped", "deleted", "rejected"), 0)
     with ExitStack() as stack:
+        stack.callback(source.close)
+        # A file that cannot be read at all says so at its first line: before anything is made or asked.
+        lines = itertools.chain(list(itertools.islice(source.lines, 1)), source.lines)
         refused = stack.enter_context(_rejects(rejects, path)) if rejects is not None else None
         progress = stack.enter_context(Progress(ctx, "importing"))
         caller = stack.enter_context(ctx.caller(writes=True, unhurried=True))
-        for outcomes in intake.store_lines(caller, ctx.settings, source.lines, on_conflict=on_conflict):
+        for outcomes in intake.store_lines(caller, ctx.settings, lines, on_conflict=on_conflict):
             for outcome in outcomes:
                 counts["lines"] += 1
                 counts[_came_to(outcome)] += 1
-                if not outcome.ok:
+                if not outcome.ok and (refused is not None or not ctx.settings.quiet):
                     _tell(ctx, outcome, refused)
             progress.update(source.position() if source.position else counts["lines"], source.size)
+    if counts["rejected"] and ctx.settings.quiet:
+        ctx.session.say(f"error: {counts['rejected']:,} of {counts['lines']:,} lines were refused")
     return counts
 
 

@@ -41,22 +41,17 @@ def fits(path: Path) -> bool:
 def short_socket(path: Path) -> Path:
     """Return a short path that stands for a long one; the same for everyone who resolves the same file."""
     import hashlib  # noqa: PLC0415  for long paths only
-
-    digest = hashlib.sha256(os.fsencode(path.parent.resolve() / path.name)).hexdigest()[:32]
-    return _runtime_folder() / f"fedctl-{digest}.sock"
-
-
-def _runtime_folder() -> Path:
     from pathlib import Path  # noqa: PLC0415  likewise
 
-    given = os.environ.get("XDG_RUNTIME_DIR")
-    if given and _is_own(Path(given)):
-        return Path(given)
+    name = f"fedctl-{hashlib.sha256(os.fsencode(path.parent.resolve() / path.name)).hexdigest()[:32]}.sock"
+    given = Path(os.environ.get("XDG_RUNTIME_DIR") or "/")
+    if _is_own(given) and fits(given / name):
+        return given / name
     folder = Path("/tmp") / f"fedctl-{os.getuid()}"  # noqa: S108  short on purpose, and checked to be ours alone
     folder.mkdir(mode=0o700, exist_ok=True)
     if not _is_own(folder):
         raise Denied(f"{folder} is not this user's alone", hint="remove it, or use a home with a shorter path")
-    return folder
+    return folder / name
 
 
 def _is_own(folder: Path) -> bool:

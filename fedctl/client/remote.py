@@ -108,7 +108,7 @@ class RemoteCaller:
             self._ended = connection_lost("it was closed here")
             with contextlib.suppress(FedctlError):  # whoever leaves does not ask why the goodbye was not heard
                 self._transport.send(self._session.goodbye(), 1.0)
-            self._transport.close()
+        self._transport.close()
 
     def _await_welcome(self, deadline: float | None) -> Welcome:
         event = self._take(self._transport.receive(_left_s(deadline)))

@@ -166,13 +166,13 @@ def handshake_error(url: str, error: Exception) -> FedctlError:
     """Return our error for one of opening a WebSocket; raise what is none of the network's."""
     import ssl  # noqa: PLC0415  websockets loads it anyway
 
-    from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI  # noqa: PLC0415  likewise
+    from websockets.exceptions import InvalidStatus, InvalidURI, WebSocketException  # noqa: PLC0415  likewise
 
     if isinstance(error, InvalidURI):
         return nobody_answers(url, "not an address")
     if isinstance(error, InvalidStatus):
         return _refused(url, error.response.status_code, bytes(error.response.body or b""))
-    if isinstance(error, InvalidHandshake | EOFError):
+    if isinstance(error, WebSocketException | EOFError):
         return Unavailable(f"what answers at {url} is no fedctl hub", hint="check host and port")
     if isinstance(error, ssl.SSLCertVerificationError):
         return Denied(

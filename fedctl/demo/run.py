@@ -46,6 +46,7 @@ CONNECT_MAX_S = 10.0
 SYNC_MEAN_MAX_MS = 100.0
 _MODULES_MAX = 40
 _HUB_START = "20s"
+_END_WAIT_S = 10.0
 
 
 class Criterion(msgspec.Struct, frozen=True, kw_only=True):
@@ -263,7 +264,10 @@ class _Demo:
         self.say(f"five agents at work: {', '.join(ROLES)}")
         reports: dict[str, Report] = {}
         for role, process in self.crew.items():
-            out, err = process.communicate(timeout=max(120.0, self.seconds * 5))
+            try:
+                out, err = process.communicate(timeout=max(120.0, self.seconds * 5))
+            except subprocess.TimeoutExpired:
+                raise Failure(f"the {role} did not come to an end") from None
             if not out:
                 raise Failure(f"the {role} gave no report: {err.decode(errors='replace').strip()[-500:]}")
             reports[role] = msgspec.json.decode(out.splitlines()[-1], type=Report)
@@ -272,15 +276,16 @@ class _Demo:
 
     def clean_up(self) -> None:
         """End whatever is still running."""
-        for process in self.crew.values():
+        processes = [*self.crew.values(), *([] if self.hub is None else [self.hub])]
+        for process in processes:
             if process.poll() is None:
                 process.terminate()
-        if self.hub is not None and self.hub.poll() is None:
-            self.hub.terminate()
+        for process in processes:
             try:
-                self.hub.wait(timeout=10)
+                process.communicate(timeout=_END_WAIT_S)
             except subprocess.TimeoutExpired:
-                self.hub.kill()
+                process.kill()
+                process.communicate()
 
     # -- what is measured ------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from websockets.asyncio.server import serve as serve_ws
 
 from fedctl.client.address import INFO_NAME, LOCK_NAME, hub_socket
 from fedctl.client.transport import quiet_logger
-from fedctl.errors import Denied, FedctlError, Locked, NotFound, Unavailable, UsageError
+from fedctl.errors import Denied, FedctlError, Locked, NotFound, Unavailable, UsageError, from_os
 from fedctl.hub import options as given
 from fedctl.hub.background import Background
 from fedctl.hub.desk import Desk
@@ -140,9 +140,9 @@ class Hub:
             self._start_threads()
             stack.push_async_callback(self._end)
             await self._listen(listeners, stack)
-            self._write_info(stack)
             self._sweeper.start()
             self._ready = True
+            self._write_info(stack)
             self._log.basic("hub.started", pid=os.getpid(), url=self.info().url, home=str(self._options.home))
             self._take_signals(stack)
             figures = asyncio.create_task(self._log_figures())
@@ -310,10 +310,13 @@ class Hub:
         """Tell others on this machine where the hub is, for as long as it is."""
         path = self._options.home / INFO_NAME
         unborn = path.with_name(f"{INFO_NAME}.new")
-        unborn.touch(mode=0o600)
-        unborn.write_bytes(msgspec.json.format(msgspec.json.encode(self.info()), indent=2) + b"\n")
-        unborn.rename(path)
         stack.callback(path.unlink, missing_ok=True)
+        try:
+            unborn.touch(mode=0o600)
+            unborn.write_bytes(msgspec.json.format(msgspec.json.encode(self.info()), indent=2) + b"\n")
+            unborn.rename(path)
+        except OSError as error:
+            raise from_os(error, f"{path} cannot be written") from error
 
     def _take_signals(self, stack: contextlib.AsyncExitStack) -> None:
         assert self._loop is not None
@@ -362,7 +365,10 @@ class Listeners(msgspec.Struct, frozen=True):
 @contextlib.contextmanager
 def _lock(home: Path) -> Iterator[None]:
     """Hold the home against other hubs; the kernel lets go when the process dies."""
-    descriptor = os.open(home / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(home / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise from_os(error, f"the home {home} cannot be locked") from error
     try:
         _take_lock(descriptor, home)
         os.ftruncate(descriptor, 0)
@@ -429,7 +435,7 @@ def _bound_unix(path: Path) -> socket.socket:
         path.chmod(0o600)
     except OSError as error:
         listener.close()
-        raise Denied(f"the hub's socket {path} cannot be made: {error.strerror}") from error
+        raise from_os(error, f"the hub's socket {path} cannot be made") from error
     finally:
         os.umask(before)
     return listener

@@ -36,7 +36,8 @@ class StoreAnswer(Answer, frozen=True, kw_only=True):
 class StoreEpisodes(Request[StoreAnswer], frozen=True, kw_only=True, tag="memory.store"):
     """Store up to 1,000 episodes in one transaction; refused ones are reported one by one.
 
-    The same id with the same content is the same episode, with other content a conflict (or `skipped`).
+    The same id with the same content is the same episode, with other content a conflict (or `skipped`). `echo`
+    returns the episodes as they are kept, as many as fit in a page.
     """
 
     episodes: list[EpisodeDraft]

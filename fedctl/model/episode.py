@@ -140,14 +140,22 @@ def holds(document: dict[str, Any], path: str, operator: str, wanted: Any) -> bo
         if not dot or not isinstance(value, dict) or head not in value:
             return operator == "!="
         value = value[head]
-    same_kind = _kind(value) == _kind(wanted)
-    if operator == "=":
-        return same_kind and bool(value == wanted)
-    if operator == "!=":
-        return not (same_kind and value == wanted)
-    if not same_kind or _kind(value) not in ("number", "text"):
+    if operator in ("=", "!="):
+        return _same(value, wanted) is (operator == "=")
+    if _kind(value) != _kind(wanted) or _kind(value) not in ("number", "text"):
         return False
     return bool({"<": value < wanted, "<=": value <= wanted, ">": value > wanted, ">=": value >= wanted}[operator])
+
+
+def _same(one: Any, other: Any) -> bool:
+    # Not `==` alone: to Python true is 1, inside lists and objects too.
+    if _kind(one) != _kind(other):
+        return False
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_same(member, other[key]) for key, member in one.items())
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(one == other)
 
 
 def _kind(value: Any) -> str:

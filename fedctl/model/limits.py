@@ -62,7 +62,7 @@ def check_id(what: str, value: object) -> str:
     return value
 
 
-def check_text(what: str, value: object, *, empty_ok: bool = True) -> str:
+def check_text(what: str, value: object, *, empty_ok: bool = True, nul_ok: bool = False) -> str:
     """Return `value` if it is Unicode text: no lone surrogates (bytes that were not UTF-8), no NUL."""
     if not isinstance(value, str):
         msg = f"{what} must be text"
@@ -70,7 +70,7 @@ def check_text(what: str, value: object, *, empty_ok: bool = True) -> str:
     if not empty_ok and not value.strip():
         msg = f"{what} must not be empty"
         raise UsageError(msg)
-    if "\0" in value:
+    if "\0" in value and not nul_ok:
         msg = f"{what} must not contain NUL"
         raise UsageError(msg)
     _check_unicode(what, value)
@@ -79,11 +79,20 @@ def check_text(what: str, value: object, *, empty_ok: bool = True) -> str:
 
 def check_unit_interval(what: str, value: object) -> float:
     """Return `value` as a float if it is a number within [0, 1]."""
-    number = check_number(what, value)
+    number = _finite_float(what, value)
     if not 0 <= number <= 1:
         msg = f"{what} must be within 0 and 1, not {number:g}"
         raise UsageError(msg)
-    return float(number)
+    return number
+
+
+def check_measure(what: str, value: object) -> float:
+    """Return `value` as a float if it is a finite number that is not below zero."""
+    number = _finite_float(what, value)
+    if number < 0:
+        msg = f"{what} must not be negative"
+        raise UsageError(msg)
+    return number
 
 
 def check_number(what: str, value: object) -> int | float:
@@ -137,6 +146,15 @@ def check_json(what: str, value: Any) -> None:  # noqa: C901  one branch a kind 
         else:
             msg = f"{what} must be JSON, not {type(item).__name__}"
             raise UsageError(msg)
+
+
+def _finite_float(what: str, value: object) -> float:
+    try:
+        # A column of floats keeps no sign of zero: one that came back would differ from what was given.
+        return float(check_number(what, value)) + 0.0
+    except OverflowError:
+        msg = f"{what} must be a finite number"
+        raise UsageError(msg) from None
 
 
 def _check_unicode(what: str, text: str) -> None:

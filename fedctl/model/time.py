@@ -8,13 +8,18 @@ import time
 from fedctl.errors import UsageError
 
 _UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])", re.ASCII)
 _ISO = re.compile(
-    r"P(?:(\d+(?:\.\d+)?)W)?(?:(\d+(?:\.\d+)?)D)?(?:T(?:(\d+(?:\.\d+)?)H)?(?:(\d+(?:\.\d+)?)M)?(?:(\d+(?:\.\d+)?)S)?)?"
+    r"P(?:(\d+(?:\.\d+)?)W)?(?:(\d+(?:\.\d+)?)D)?(?:T(?:(\d+(?:\.\d+)?)H)?(?:(\d+(?:\.\d+)?)M)?(?:(\d+(?:\.\d+)?)S)?)?",
+    re.ASCII,
 )
 _ISO_UNITS = ("w", "d", "h", "m", "s")
-_INSTANT = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?([Zz]|[+-]\d\d:?\d\d)?)?")
-_MAX_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z: RFC 3339 has four digits for the year
+_INSTANT = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?([Zz]|[+-]\d\d:?\d\d)?)?", re.ASCII
+)
+# RFC 3339 has four digits for the year: 0001-01-01T00:00:00.000Z to 9999-12-31T23:59:59.999Z.
+_MIN_MS = -62_135_596_800_000
+_MAX_MS = 253_402_300_799_999
 
 
 def parse_duration_ms(text: str) -> int:
@@ -87,14 +92,19 @@ def _calendar_ms(match: re.Match[str], text: str) -> int:
     ms = calendar.timegm((year, month, day, hour, minute, second)) * 1000 + int((match[7] or "0").ljust(3, "0")[:3])
     zone = match[8]
     if zone and zone not in "Zz":
-        offset_min = int(zone[1:3]) * 60 + int(zone[-2:])
+        hours, minutes = int(zone[1:3]), int(zone[-2:])
+        if hours > 23 or minutes > 59:  # noqa: PLR2004
+            raise UsageError(f"{text!r} is not a time that exists")
+        offset_min = hours * 60 + minutes
         ms -= (offset_min if zone[0] == "+" else -offset_min) * 60_000
+    if not _MIN_MS <= ms <= _MAX_MS:
+        raise UsageError(f"{text!r} is outside the years 1 to 9999")
     return ms
 
 
 def to_rfc3339(ms: int) -> str:
     """Return `ms` since 1970 as RFC 3339 in UTC with milliseconds and `Z`."""
-    seconds, fraction = divmod(max(0, min(ms, _MAX_MS)), 1000)
+    seconds, fraction = divmod(max(_MIN_MS, min(ms, _MAX_MS)), 1000)
     t = time.gmtime(seconds)
     return f"{t[0]:04}-{t[1]:02}-{t[2]:02}T{t[3]:02}:{t[4]:02}:{t[5]:02}.{fraction:03}Z"
 

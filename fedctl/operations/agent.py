@@ -14,18 +14,22 @@ if TYPE_CHECKING:
     from fedctl.model.principal import Principal
     from fedctl.operations.context import Context
 
+_LIST_MAX = 10_000
+_HOST_MAX_CHARACTERS = 255
+
 
 def register(ctx: Context, who: Principal, request: a.RegisterAgent) -> a.AgentAnswer:
     """Enter an agent in its first phase."""
     _check_own(who, request.id)
     limits.check_name("agent", request.id)
     limits.check_name("agent type", request.type)
-    limits.check_text("host", request.host)
+    if len(limits.check_text("host", request.host)) > _HOST_MAX_CHARACTERS:
+        raise UsageError(f"a host name has at most {_HOST_MAX_CHARACTERS} characters")
     limits.check_count("pid", request.pid)
     if not MIN_LIFETIME_MS <= request.lifetime_ms <= MAX_LIFETIME_MS:
         raise UsageError(
             f"a lifetime is within {MIN_LIFETIME_MS // 1000} s and {MAX_LIFETIME_MS // 60_000} min, "
-            f"not {request.lifetime_ms / 1000:g} s"
+            f"not {request.lifetime_ms} ms"
         )
     now_ms = ctx.clock.now_ms()
     with ctx.store.write():
@@ -75,7 +79,8 @@ def list_(ctx: Context, who: Principal, request: a.ListAgents) -> a.AgentList:
     key = ctx.store.tenants.key(who.tenant_id)
     if key is None:
         return a.AgentList(agents=[])
-    agents = ctx.store.agents.all((key, who.tenant_id), include_dead=request.all, limit=max(request.limit, 1))
+    limit = min(max(request.limit, 1), _LIST_MAX)
+    agents = ctx.store.agents.all((key, who.tenant_id), include_dead=request.all, limit=limit)
     return a.AgentList(agents=agents)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from fedctl.errors import Denied, DiskFull, Failure, Unavailable, from_os
 from fedctl.recall import index
 from fedctl.recall.text import embedding_text
 from fedctl.store.embedding import BlockRow
@@ -73,10 +74,10 @@ def embed_pending(ctx: Context, *, budget_s: float | None, tenant_key: int | Non
 
     Inference happens outside the transaction; the vectors of a slice are then written together.
     """
-    if model_note(ctx, active_model(ctx)) is not None:
-        return ctx.store.embeddings.pending(tenant_key)
     deadline = None if budget_s is None else ctx.clock.monotonic_s() + budget_s
     while True:
+        if model_note(ctx, active_model(ctx)) is not None:  # looked at each time: another process may switch
+            return ctx.store.embeddings.pending(tenant_key)
         waiting = ctx.store.embeddings.queued(tenant_key, EMBED_SLICE)
         if not waiting:
             return 0
@@ -107,7 +108,10 @@ def _embed(ctx: Context, waiting: list[Queued]) -> None:
 @contextlib.contextmanager
 def _maintenance(ctx: Context) -> Iterator[bool]:
     """Hold the maintenance lock; False when another process holds it, which then does the work."""
-    descriptor = os.open(ctx.home / "maintenance.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(ctx.home / "maintenance.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise from_os(error, "the index files cannot be maintained") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -130,19 +134,32 @@ def maintain(ctx: Context) -> bool:
             return False
         for tenant_key, _ in ctx.store.tenants.all():
             if model is not None:
-                busy = _compact(ctx, tenant_key, model, rewrite=False) or busy
+                busy = _compact_if_possible(ctx, tenant_key, model) or busy
             with ctx.store.write():
                 busy = ctx.store.episodes.merge_words(tenant_key) or busy
     return busy
 
 
 def compact(ctx: Context, tenant_key: int, *, rewrite: bool = False) -> bool:
-    """Bring one tenant's index file up to its rows; with `rewrite` make it anew whatever it looks like."""
+    """Bring one tenant's index file up to its rows; with `rewrite` make it anew whatever it looks like.
+
+    Without `rewrite` a file that cannot be written is no error: the rows are searched.
+    """
     model = active_model(ctx)
     if model is None or not ctx.recall.has_index:
         return False
     with _maintenance(ctx) as mine:
-        return mine and _compact(ctx, tenant_key, model, rewrite=rewrite)
+        if rewrite:
+            return mine and _compact(ctx, tenant_key, model, rewrite=True)
+        return mine and _compact_if_possible(ctx, tenant_key, model)
+
+
+def _compact_if_possible(ctx: Context, tenant_key: int, model: Model) -> bool:
+    try:
+        return _compact(ctx, tenant_key, model, rewrite=False)
+    except (DiskFull, Denied, Failure) as error:
+        ctx.log(f"index of tenant {tenant_key}: not brought up to date, searched by rows: {error.message}")
+        return False
 
 
 def _compact(ctx: Context, tenant_key: int, model: Model, *, rewrite: bool) -> bool:
@@ -175,17 +192,26 @@ def _append(ctx: Context, tenant_key: int, model: Model, snapshot: SnapshotRow |
     through = 0 if snapshot is None else snapshot.through_key
     files = ctx.recall.index.files(tenant_key, model.key, generation)
     unpublished: list[tuple[index.Block, str]] = []
-    while rows := ctx.store.embeddings.after(tenant_key, model.key, through, APPEND_ROWS):
-        unpublished.append(ctx.recall.index.append(files, vectors, rows, model.dim))
+    full = True
+    while full and (rows := ctx.store.embeddings.after(tenant_key, model.key, through, APPEND_ROWS)):
+        try:
+            unpublished.append(ctx.recall.index.append(files, vectors, rows, model.dim))
+        except OSError as error:
+            if snapshot is None:  # a full disk needs the room
+                ctx.recall.index.remove(files)
+            raise from_os(error, f"the index file {files.vectors} cannot be written") from error
         vectors += len(rows)
         through = rows[-1][0]
-        if snapshot is None and len(rows) == APPEND_ROWS:
-            continue
-        _publish(ctx, tenant_key, model, generation, through, unpublished, fresh=snapshot is None)
-        unpublished.clear()
-        snapshot = ctx.store.embeddings.snapshot(tenant_key, model.key)
+        # What comes in meanwhile is the next run's: blocks of a few rows each would never end.
+        full = len(rows) == APPEND_ROWS
+        if snapshot is not None:
+            if not _publish(ctx, tenant_key, model, generation, through, unpublished, grown_from=snapshot):
+                ctx.recall.index.remove(files)
+                return
+            unpublished.clear()
+            snapshot = ctx.store.embeddings.snapshot(tenant_key, model.key)
     if unpublished:
-        _publish(ctx, tenant_key, model, generation, through, unpublished, fresh=True)
+        _publish(ctx, tenant_key, model, generation, through, unpublished, grown_from=None)
     elif not vectors and (old := ctx.store.embeddings.snapshot(tenant_key, model.key)):
         with ctx.store.write():
             ctx.store.embeddings.drop_snapshot(tenant_key, model.key, old.generation)
@@ -193,10 +219,15 @@ def _append(ctx: Context, tenant_key: int, model: Model, snapshot: SnapshotRow |
 
 def _publish(  # noqa: PLR0913  what a snapshot is made of
     ctx: Context, tenant_key: int, model: Model, generation: str, through: int,
-    blocks: list[tuple[index.Block, str]], *, fresh: bool,
-) -> None:  # fmt: skip
+    blocks: list[tuple[index.Block, str]], *, grown_from: SnapshotRow | None,
+) -> bool:  # fmt: skip
+    """Make a new generation known, or one more block of a present one; False when that one was given up meanwhile."""
     last, stamp = blocks[-1]
     with ctx.store.write():
+        if grown_from is not None:
+            now = ctx.store.embeddings.snapshot(tenant_key, model.key)
+            if now is None or (now.generation, now.vectors) != (grown_from.generation, grown_from.vectors):
+                return False
         for number, (block, _) in enumerate(blocks):
             ctx.store.embeddings.put_snapshot(
                 tenant_key,
@@ -207,8 +238,9 @@ def _publish(  # noqa: PLR0913  what a snapshot is made of
                 stamp=stamp,
                 now_ms=ctx.clock.now_ms(),
                 block=BlockRow(block.first, block.rows, block.digest),
-                fresh=fresh and number == 0,
+                fresh=grown_from is None and number == 0,
             )
+    return True
 
 
 def _trusted(ctx: Context, tenant_key: int, model: Model, snapshot: SnapshotRow) -> bool:
@@ -284,7 +316,8 @@ def parts(ctx: Context, tenant_key: int, model: Model) -> list[Part]:
 
 def _give_up(ctx: Context, tenant_key: int, model: Model, snapshot: SnapshotRow) -> None:
     """Forget a snapshot that cannot be used, unless it was replaced while this search ran: then nothing is amiss."""
-    with ctx.store.write():
+    dropped = False
+    with contextlib.suppress(DiskFull, Denied, Unavailable), ctx.store.write():
         dropped = ctx.store.embeddings.drop_snapshot(tenant_key, model.key, snapshot.generation)
     if dropped:
         ctx.log(f"index of tenant {tenant_key}: missing or damaged, searched by rows and built anew")

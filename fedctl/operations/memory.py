@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fedctl.errors import Conflict, FedctlError, UsageError
+from fedctl.errors import Conflict, Denied, DiskFull, FedctlError, Unavailable, UsageError
 from fedctl.messages import memory as m
 from fedctl.model import limits
 from fedctl.model.episode import (
@@ -24,6 +24,7 @@ from fedctl.model.episode import (
 from fedctl.model.time import from_rfc3339, to_rfc3339
 from fedctl.operations import embedding
 from fedctl.recall import rank, text
+from fedctl.store.database import WordsDamagedError
 from fedctl.store.memory import NewEpisode
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ QUERY_EMBED_BUDGET_S = 2.0
 """How long a query without a hub embeds what still waits, before it searches."""
 _NORM_TOLERANCE = 0.02
 _EMBED_MAX_TEXTS = 64
+_READ_AT_ONCE = 20
+"""Episodes read at a time where it is not known how large they are."""
 
 _encode = msgspec.json.Encoder().encode
 _encode_sorted = msgspec.json.Encoder(order="deterministic").encode
@@ -73,16 +76,13 @@ def prepare(draft: EpisodeDraft, who: Principal, now_ms: int) -> NewEpisode:
         limits.check_name("agent", agent_id)
     if draft.session_id is not None:
         limits.check_name("session", draft.session_id)
-    limits.check_json("input", draft.input)
-    limits.check_json("output", draft.output)
-    limits.check_json("metadata", draft.metadata or {})
     if draft.critique is not None:
-        limits.check_json("critique", draft.critique)
+        limits.check_text("critique", draft.critique, nul_ok=True)
+    if not isinstance(draft.metadata, dict | None):
+        raise UsageError("metadata must be an object")
     reward = None if draft.reward is None else limits.check_unit_interval("reward", draft.reward)
     if draft.tokens_used is not None:
         limits.check_count("tokens_used", draft.tokens_used)
-    if draft.latency_ms is not None and limits.check_number("latency_ms", draft.latency_ms) < 0:
-        raise UsageError("latency_ms must not be negative")
     success = draft.success
     if success is None and reward is not None:
         success = reward >= SUCCESS_REWARD
@@ -91,22 +91,22 @@ def prepare(draft: EpisodeDraft, who: Principal, now_ms: int) -> NewEpisode:
         agent_id=agent_id,
         session_id=draft.session_id,
         task=draft.task,
-        input=_encode(draft.input).decode(),
-        output=_encode(draft.output).decode(),
+        input=_json("input", draft.input),
+        output=_json("output", draft.output),
         reward=reward,
         success=success,
         critique=draft.critique,
         tokens_used=draft.tokens_used,
-        latency_ms=draft.latency_ms,
-        metadata=_encode(draft.metadata or {}).decode(),
+        latency_ms=None if draft.latency_ms is None else limits.check_measure("latency_ms", draft.latency_ms),
+        metadata=_json("metadata", draft.metadata or {}),
         pinned=draft.pinned,
         created_at_ms=now_ms if draft.created_at is None else from_rfc3339(draft.created_at),
         input_text=text.plain_text(draft.input),
         output_text=text.plain_text(draft.output),
     )
     size = len(row.task) + len(row.input) + len(row.output) + len(row.metadata) + len(row.critique or "")
-    # Characters first: only what comes near the limit is encoded again to be counted in bytes.
-    if size * 4 > limits.EPISODE_MAX_BYTES:
+    # Characters first: only what comes near the limit (one can be six bytes as JSON) is encoded again to be counted.
+    if size * 8 > limits.EPISODE_MAX_BYTES:
         size = len(_encode(msgspec.structs.replace(draft, embedding=None)))
         if size > limits.EPISODE_MAX_BYTES:
             raise UsageError(
@@ -115,6 +115,14 @@ def prepare(draft: EpisodeDraft, who: Principal, now_ms: int) -> NewEpisode:
                 details={"limit_bytes": limits.EPISODE_MAX_BYTES, "size_bytes": size},
             )
     return row
+
+
+def _json(what: str, value: Any) -> str:
+    limits.check_json(what, value)
+    try:
+        return _encode(value).decode()
+    except (TypeError, ValueError) as error:  # a foreign subclass of text or number; more than 4,300 digits
+        raise UsageError(f"{what} cannot be written as JSON: {error}") from None
 
 
 def _store_rows(
@@ -180,9 +188,10 @@ def _keep_vectors(ctx: Context, tenant_key: int, fresh: Sequence[tuple[int, NewE
 def _fits(given: Embedding, model_id: str, dim: int) -> bool:
     """Return whether shipped vectors can be searched beside the store's own.
 
-    Another model's are passed over (the episode is then embedded here), and so is what is no vector of norm 1.
+    Another model's are passed over (the episode is then embedded here), and so are more vectors than an episode may
+    have bytes, and what is no vector of norm 1.
     """
-    if given.model != model_id or not given.vectors:
+    if given.model != model_id or not 0 < len(given.vectors) * 2 * dim <= limits.EPISODE_MAX_BYTES:
         return False
     for blob in given.vectors:
         if len(blob) != 2 * dim:
@@ -242,7 +251,7 @@ def _with_episodes(ctx: Context, who: Principal, results: list[m.StoreResult]) -
     tenant = _tenant(ctx, who)
     if tenant is None:
         return results
-    found = ctx.store.episodes.by_seqs(tenant, [one.seq for one in results if one.seq is not None])
+    found = _page_of(ctx, tenant, [one.seq for one in results if one.seq is not None])
     return [one if one.seq is None else msgspec.structs.replace(one, episode=found.get(one.seq)) for one in results]
 
 
@@ -258,7 +267,7 @@ def query(ctx: Context, who: Principal, request: m.QueryEpisodes) -> m.QueryAnsw
     notes: list[str] = []
     pending, search = 0, None
     if request.mode != "keyword":
-        pending = _catch_up(ctx, tenant[0], fresh=request.fresh)
+        pending = _catch_up(ctx, tenant[0], notes, fresh=request.fresh)
         model = embedding.active_model(ctx)
         note = embedding.model_note(ctx, model)
         if note is not None:
@@ -266,7 +275,7 @@ def query(ctx: Context, who: Principal, request: m.QueryEpisodes) -> m.QueryAnsw
         elif model is not None:
             search = embedding.search(ctx, tenant[0], model, request.text)
     with ctx.store.read():
-        keyword = {} if request.mode == "semantic" else _by_words(ctx, tenant[0], request)
+        keyword = {} if request.mode == "semantic" else _by_words(ctx, tenant[0], request, notes)
         semantic: dict[int, float] = {}
         if search is not None:
             semantic = _by_meaning(ctx, tenant[0], request, search)
@@ -274,12 +283,10 @@ def query(ctx: Context, who: Principal, request: m.QueryEpisodes) -> m.QueryAnsw
             semantic |= search.of([seq for seq in keyword if seq not in semantic])
         rewards = ctx.store.episodes.rewards(tenant[0], list(semantic.keys() | keyword.keys()))
         ranked = rank.fuse(semantic, keyword, rewards, request.reward_weight)[: request.k]
-        episodes = ctx.store.episodes.by_seqs(tenant, [one.key for one in ranked])
+        seqs = [one.key for one in ranked]
+        ids, episodes = ctx.store.episodes.ids(tenant[0], seqs), _page_of(ctx, tenant, seqs)
     hits = []
-    room = limits.PAGE_MAX_BYTES
     for number, one in enumerate(ranked, start=1):
-        episode = episodes[one.key]
-        room -= _size(episode)
         match = None
         if request.explain:
             match = Match(
@@ -288,10 +295,25 @@ def query(ctx: Context, who: Principal, request: m.QueryEpisodes) -> m.QueryAnsw
                 reward=one.reward_factor,
                 index=None if search is None else search.form_of(one.key),
             )
-        hits.append(
-            Hit(rank=number, score=one.score, id=episode.id, episode=episode if room >= 0 else None, match=match)
-        )
+        hits.append(Hit(rank=number, score=one.score, id=ids[one.key], episode=episodes.get(one.key), match=match))
     return m.QueryAnswer(hits=hits, pending=pending, notes=notes)
+
+
+def _page_of(ctx: Context, tenant: tuple[int, str], seqs: Sequence[int]) -> dict[int, Episode]:
+    """Return the first of these episodes, as many as fit in a page; no more of them are read than it takes to know."""
+    kept: dict[int, Episode] = {}
+    room = limits.PAGE_MAX_BYTES
+    for start in range(0, len(seqs), _READ_AT_ONCE):
+        part = seqs[start : start + _READ_AT_ONCE]
+        found = ctx.store.episodes.by_seqs(tenant, part)
+        for seq in part:
+            if seq not in found:
+                continue
+            room -= _size(found[seq])
+            if room < 0:
+                return kept
+            kept[seq] = found[seq]
+    return kept
 
 
 def _check_query(request: m.QueryEpisodes) -> None:
@@ -306,7 +328,7 @@ def _check_query(request: m.QueryEpisodes) -> None:
     check_filter(request.filter)
 
 
-def _catch_up(ctx: Context, tenant_key: int, *, fresh: bool) -> int:
+def _catch_up(ctx: Context, tenant_key: int, notes: list[str], *, fresh: bool) -> int:
     """Return how many of the tenant's episodes lack a vector, after doing what this side does about it.
 
     A hub embeds in the background, and `fresh` waits for it; without one the query embeds, within a time budget.
@@ -314,8 +336,15 @@ def _catch_up(ctx: Context, tenant_key: int, *, fresh: bool) -> int:
     if ctx.hub is None:
         if not ctx.store.embeddings.pending(tenant_key):
             return 0
-        left = embedding.embed_pending(ctx, budget_s=None if fresh else QUERY_EMBED_BUDGET_S, tenant_key=tenant_key)
-        embedding.compact(ctx, tenant_key)
+        try:
+            left = embedding.embed_pending(ctx, budget_s=None if fresh else QUERY_EMBED_BUDGET_S, tenant_key=tenant_key)
+            embedding.compact(ctx, tenant_key)
+        except (DiskFull, Denied, Unavailable) as error:
+            # What cannot be written does not keep anybody from finding what is there.
+            if fresh:
+                raise
+            notes.append(f"no vectors were added: {error.message}")
+            left = ctx.store.embeddings.pending(tenant_key)
         return left
     deadline = ctx.clock.monotonic_s() + (ctx.timeout_s if fresh else 0)
     while (left := ctx.store.embeddings.pending(tenant_key)) and ctx.clock.monotonic_s() < deadline:
@@ -323,11 +352,17 @@ def _catch_up(ctx: Context, tenant_key: int, *, fresh: bool) -> int:
     return left
 
 
-def _by_words(ctx: Context, tenant_key: int, request: m.QueryEpisodes) -> dict[int, float]:
+def _by_words(ctx: Context, tenant_key: int, request: m.QueryEpisodes, notes: list[str]) -> dict[int, float]:
     match = text.match_query(request.text)
     if match is None:
         return {}
-    return dict(ctx.store.episodes.search_words(tenant_key, match, request.filter, max(rank.POOL, request.k)))
+    try:
+        return dict(ctx.store.episodes.search_words(tenant_key, match, request.filter, max(rank.POOL, request.k)))
+    except WordsDamagedError as error:
+        if request.mode == "keyword":
+            raise
+        notes.append(f"{error.message}: searched by meaning only; to mend it run: fedctl memory reindex")
+        return {}
 
 
 def _by_meaning(ctx: Context, tenant_key: int, request: m.QueryEpisodes, search: Search) -> dict[int, float]:
@@ -353,24 +388,23 @@ def get(ctx: Context, who: Principal, request: m.GetEpisodes) -> m.GetAnswer:
         limits.check_id("episode", episode_id)
     tenant = _tenant(ctx, who)
     found: dict[str, Episode] = {}
-    if tenant is not None:
-        for start in range(0, len(wanted), 100):
-            part = ctx.store.episodes.by_ids(tenant, wanted[start : start + 100])
-            kept = _fitting((part[one] for one in wanted[start : start + 100] if one in part), _size_of(found))
-            found |= {episode.id: episode for episode in kept}
-            if len(kept) < len(part):
-                # Everything from the first one that did not fit is asked for again.
-                cut = next(i for i, one in enumerate(wanted) if one in part and one not in found)
-                asked = wanted[:cut]
-                return m.GetAnswer(
-                    episodes=[found[one] for one in asked if one in found],
-                    missing=[one for one in asked if one not in found],
-                    rest=wanted[cut:],
-                )
+    used_bytes = 0
+    for start in range(0, len(wanted) if tenant is not None else 0, _READ_AT_ONCE):
+        assert tenant is not None
+        part = ctx.store.episodes.by_ids(tenant, wanted[start : start + _READ_AT_ONCE])
+        for place, one in enumerate(wanted[start : start + _READ_AT_ONCE], start):
+            if one not in part:
+                continue
+            used_bytes += _size(part[one])
+            if used_bytes > limits.PAGE_MAX_BYTES and found:
+                return _got(wanted[:place], found, wanted[place:])
+            found[one] = part[one]
+    return _got(wanted, found, [])
+
+
+def _got(looked_for: list[str], found: dict[str, Episode], rest: list[str]) -> m.GetAnswer:
     return m.GetAnswer(
-        episodes=[found[one] for one in wanted if one in found],
-        missing=[one for one in wanted if one not in found],
-        rest=[],
+        episodes=list(found.values()), missing=[one for one in looked_for if one not in found], rest=rest
     )
 
 
@@ -379,6 +413,8 @@ def list_(ctx: Context, who: Principal, request: m.ListEpisodes) -> m.ListAnswer
     check_filter(request.filter)
     if request.limit < 1:
         raise UsageError("limit must be at least 1")
+    if request.cursor is not None:
+        limits.check_count("cursor", request.cursor)
     tenant = _tenant(ctx, who)
     if tenant is None:
         return m.ListAnswer(episodes=[], cursor=None, total=0 if request.count else None)
@@ -390,7 +426,7 @@ def list_(ctx: Context, who: Principal, request: m.ListEpisodes) -> m.ListAnswer
         total = ctx.store.episodes.count(tenant[0], request.filter) if request.count else None
         if request.with_vectors:
             found = _attach_vectors(ctx, found)
-        kept = _fitting(found, 0)
+        kept = _fitting(found)
     more = len(kept) < len(found) or len(found) == limit
     return m.ListAnswer(episodes=kept, cursor=kept[-1].seq if kept and more else None, total=total)
 
@@ -411,16 +447,13 @@ def _size(episode: Episode) -> int:
     return len(_encode(episode))
 
 
-def _size_of(found: dict[str, Episode]) -> int:
-    return sum(_size(episode) for episode in found.values())
-
-
-def _fitting(episodes: Iterable[Episode], used_bytes: int) -> list[Episode]:
-    """Return the first episodes that fit in what is left of a page; the first of a page always fits."""
+def _fitting(episodes: Iterable[Episode]) -> list[Episode]:
+    """Return the first episodes that fit in a page; the very first always does."""
     kept: list[Episode] = []
+    used_bytes = 0
     for episode in episodes:
         used_bytes += _size(episode)
-        if used_bytes > limits.PAGE_MAX_BYTES and (kept or used_bytes > _size(episode)):
+        if used_bytes > limits.PAGE_MAX_BYTES and kept:
             break
         kept.append(episode)
     return kept
@@ -449,19 +482,17 @@ def delete(ctx: Context, who: Principal, request: m.DeleteEpisodes) -> m.DeleteA
         if by_filter:
             assert request.filter is not None
             total = ctx.store.episodes.count(tenant[0], request.filter)
-            found = ctx.store.episodes.page(
-                tenant, request.filter, cursor=None, limit=limits.BATCH_MAX_ITEMS, newest_first=False
-            )
+            found = ctx.store.episodes.heads(tenant[0], request.filter, limits.BATCH_MAX_ITEMS)
         else:
-            by_id = ctx.store.episodes.by_ids(tenant, list(dict.fromkeys(request.ids)))
-            found = list(by_id.values())
+            known = ctx.store.episodes.known_ids(tenant[0], request.ids)
+            found = [(place, one) for one in dict.fromkeys(request.ids) if (place := known.get(one)) is not None]
         if not request.dry_run:
             now_ms = ctx.clock.now_ms()
-            for episode in found:
-                seq = ctx.store.changes.add(tenant[0], "episode_deleted", episode.id, now_ms=now_ms)
-                ctx.store.episodes.remove(tenant[0], episode.seq)
-                ctx.store.episodes.bury(tenant[0], episode.id, seq, now_ms)
-    deleted = [episode.id for episode in found]
+            for episode_seq, episode_id in found:
+                seq = ctx.store.changes.add(tenant[0], "episode_deleted", episode_id, now_ms=now_ms)
+                ctx.store.episodes.remove(tenant[0], episode_seq)
+                ctx.store.episodes.bury(tenant[0], episode_id, seq, now_ms)
+    deleted = [episode_id for _, episode_id in found]
     gone = set(deleted)
     return m.DeleteAnswer(
         deleted=deleted,
@@ -478,8 +509,11 @@ def pull(ctx: Context, who: Principal, request: m.PullEpisodes) -> m.PullAnswer:
     """Return what happened after a cursor; without one the nearest or the newest episodes, and the cursor of now."""
     if request.limit < 0:
         raise UsageError("limit must not be negative")
+    if request.cursor is not None:
+        limits.check_count("cursor", request.cursor)
     limit = min(request.limit, limits.BATCH_MAX_ITEMS)
     tenant = _tenant(ctx, who)
+    found: list[Episode] = []
     with ctx.store.read():
         epoch = ctx.store.settings.epoch()
         head = ctx.store.changes.last_seq()
@@ -495,7 +529,7 @@ def pull(ctx: Context, who: Principal, request: m.PullEpisodes) -> m.PullAnswer:
         found = [hit.episode for hit in found_hits if hit.episode is not None]
     if request.with_vectors:
         found = _attach_vectors(ctx, found)
-    return m.PullAnswer(episodes=_fitting(found, 0), deleted=[], cursor=head, more=False, epoch=epoch)
+    return m.PullAnswer(episodes=_fitting(found), deleted=[], cursor=head, more=False, epoch=epoch)
 
 
 def _pull_after(  # noqa: PLR0913
@@ -505,7 +539,7 @@ def _pull_after(  # noqa: PLR0913
     found = ctx.store.episodes.page(tenant, EpisodeFilter(), cursor=cursor, limit=limit, newest_first=False)
     if with_vectors:
         found = _attach_vectors(ctx, found)
-    kept = _fitting(found, 0)
+    kept = _fitting(found)
     buried = ctx.store.episodes.buried_after(tenant[0], cursor, limits.BATCH_MAX_ITEMS)
     # The page ends where the first of the two lists was cut: nothing behind it may be skipped.
     ends = []
@@ -599,10 +633,9 @@ def _finish_reindex(ctx: Context, tenant_key: int, *, everyone: bool) -> None:
 
 def _mend_words(ctx: Context, tenant_key: int) -> None:
     """Build a tenant's words anew where they do not agree with its episodes."""
-    if ctx.store.episodes.count_words(tenant_key) == ctx.store.episodes.count(tenant_key):
-        return
     with ctx.store.write():
-        ctx.store.episodes.rebuild_words(tenant_key, _word_rows(ctx, tenant_key))
+        if not ctx.store.episodes.words_are_whole(tenant_key):
+            ctx.store.episodes.rebuild_words(tenant_key, _word_rows(ctx, tenant_key))
 
 
 def _word_rows(ctx: Context, tenant_key: int) -> Iterator[dict[str, Any]]:

@@ -32,8 +32,12 @@ def check(ctx: Context, _who: Principal, request: s.CheckStore) -> s.CheckAnswer
 
 def _database(ctx: Context, *, full: bool) -> list[s.Finding]:
     restore = "keep a copy of the home and restore a backup"
-    found = [s.Finding(check="database", severity="data", message=line, fix=restore)
-             for line in (ctx.store.integrity() if full else [])]  # fmt: skip
+    found = []
+    for line in ctx.store.integrity() if full else []:
+        if "fts5" in line.lower():
+            found.append(_derived("words", line, "fedctl memory reindex"))
+        else:
+            found.append(s.Finding(check="database", severity="data", message=line, fix=restore))
     found += [
         s.Finding(check="schema", severity="data", message=f"the migration {name} ran with another text", fix=restore)
         for name in ctx.store.altered_migrations()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
 _KEY_BYTES = 16
+_SET_ASIDE = ".not-a-file"
 Array = Any
 """A numpy array: numpy is loaded where it is used, for a cold start does without it."""
 
@@ -130,7 +131,7 @@ class IndexFolder:
             if not folder.is_dir():
                 continue
             for path in folder.iterdir():
-                if path not in keep:
+                if path not in keep and path.suffix != _SET_ASIDE:
                     _remove(path)
                     gone += 1
         return gone
@@ -291,7 +292,7 @@ def _remove(path: Path) -> None:
     try:
         if path.is_dir() and not path.is_symlink():
             # Somebody put a folder where a file belongs: it is moved out of the way, not searched through.
-            path.rename(path.with_name(f"{path.name}.not-a-file"))
+            path.rename(path.with_name(path.name + _SET_ASIDE))
         else:
             path.unlink(missing_ok=True)
     except OSError:

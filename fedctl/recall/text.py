@@ -8,7 +8,7 @@ from typing import Any
 TEXT_FORM = "1"
 """Part of the tag of every vector: another way of putting the text together makes other vectors."""
 
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(r"\w[\w\u0300-\u036f]*")  # with accents that are characters of their own, as the index takes them
 _MAX_WORDS = 64
 
 STOP_WORDS = frozenset(

@@ -8,7 +8,6 @@ polling: with eight writers the worst wait fell from 3.8 s to 105 ms. The kernel
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import threading
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from fedctl.errors import Corrupt, Denied, DiskFull, Failure, FedctlError, Unavailable
+from fedctl.errors import Corrupt, Denied, DiskFull, Failure, FedctlError, Unavailable, from_os
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,6 +26,10 @@ WAL_AUTOCHECKPOINT_PAGES = 1000
 _BUSY_MS = 10_000
 
 Row = tuple[Any, ...]
+
+
+class WordsDamagedError(Failure):
+    """A table of words does not hang together. It is derived: the episodes are whole, and it can be built anew."""
 
 
 class WriteLock:
@@ -68,8 +71,14 @@ class WriteLock:
                     done.set()
 
         threading.Thread(target=wait, name="write-lock", daemon=True).start()
-        if done.wait(self._timeout_s):
-            return
+        try:
+            done.wait(self._timeout_s)
+        except BaseException:  # Ctrl-C: whoever has the lock then must not keep it
+            with hand_over:
+                abandoned = True
+                if done.is_set():
+                    os.close(descriptor)
+            raise
         with hand_over:
             if not done.is_set():
                 abandoned = True
@@ -94,32 +103,29 @@ class Database:
     `path` None is a database in memory, with no lock and nothing on disk.
     """
 
-    def __init__(self, path: Path | None, *, timeout_s: float = 30.0, read_only: bool = False) -> None:
+    def __init__(self, path: Path | None, *, timeout_s: float = 30.0) -> None:
         self.path = path
         self._depth = 0
         self._reads = 0
         self._lock = None if path is None else WriteLock(path.with_suffix(".lock"), timeout_s)
-        with _translated(path):
-            self._connection = self._open(path, read_only=read_only)
+        with translated(path):
+            self._connection = self._open(path)
 
     @staticmethod
-    def _open(path: Path | None, *, read_only: bool) -> apsw.Connection:
-        flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE
-        connection = apsw.Connection(
-            ":memory:" if path is None else str(path),
-            flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE if path is None else flags,
-            statementcachesize=200,
-        )
+    def _open(path: Path | None) -> apsw.Connection:
+        # Never created here: a store comes into its place whole (store/store).
+        flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if path is None else 0)
+        connection = apsw.Connection(":memory:" if path is None else str(path), flags=flags, statementcachesize=200)
         try:
+            # The last process to leave would otherwise checkpoint: two fsyncs in every one-shot command, and a write
+            # to a file that may turn out damaged or another program's. The log stays beside it, folded in by size.
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             connection.set_busy_timeout(_BUSY_MS)
             # One by one and fetched: apsw stops a multi-statement execute at the first row that nobody takes.
             for pragma in ("foreign_keys=ON", "synchronous=FULL", "trusted_schema=OFF", "temp_store=MEMORY",
                            "cell_size_check=ON"):  # fmt: skip
                 connection.execute(f"pragma {pragma}").fetchall()
-            if path is not None and not read_only:
-                # The last process to leave would otherwise checkpoint, two fsyncs in every one-shot command. The
-                # log stays beside the file instead and is folded in by size.
-                connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            if path is not None:
                 connection.wal_autocheckpoint(WAL_AUTOCHECKPOINT_PAGES)
             if connection.execute("pragma synchronous").fetchall() != [(2,)]:
                 raise Failure("SQLite did not take synchronous=FULL")
@@ -132,8 +138,25 @@ class Database:
 
     def rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
         """Return all rows of one statement."""
-        with _translated(self.path):
+        with translated(self.path):
             return self._connection.execute(sql, parameters).fetchall()
+
+    def rows_until(
+        self, sql: str, parameters: Mapping[str, Any] | None, weight: Callable[[Row], int], most: int
+    ) -> list[Row]:
+        """Return the first rows of one statement: at least two, then as many as it takes to weigh more than `most`.
+
+        What comes after them is not read.
+        """
+        found: list[Row] = []
+        total = 0
+        with translated(self.path), contextlib.closing(self._connection.cursor()) as cursor:
+            for row in cursor.execute(sql, parameters):
+                found.append(row)
+                total += weight(row)
+                if total > most and len(found) > 1:
+                    break
+        return found
 
     def row(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Row | None:
         """Return the first row, or None."""
@@ -147,22 +170,28 @@ class Database:
 
     def run(self, sql: str, parameters: Mapping[str, Any] | None = None) -> int:
         """Execute one statement inside a write transaction; return how many rows it changed."""
-        assert self._depth, "a change needs a write transaction"
-        with _translated(self.path):
+        self._check_open()
+        with translated(self.path):
             self._connection.execute(sql, parameters).fetchall()
             return self._connection.changes()
 
     def run_many(self, sql: str, parameters: Iterable[Mapping[str, Any]]) -> None:
         """Execute one statement for each set of parameters inside a write transaction."""
-        assert self._depth, "a change needs a write transaction"
-        with _translated(self.path):
+        self._check_open()
+        with translated(self.path):
             self._connection.executemany(sql, parameters).fetchall()
 
     def run_script(self, sql: str) -> None:
         """Execute several statements inside a write transaction; their rows are dropped."""
-        assert self._depth, "a change needs a write transaction"
-        with _translated(self.path):
+        self._check_open()
+        with translated(self.path):
             self._connection.execute(sql).fetchall()
+
+    def _check_open(self) -> None:
+        """Refuse to go on in a transaction that is no more: every change would be one of its own, and committed."""
+        assert self._depth, "a change needs a write transaction"
+        if not self._connection.in_transaction:
+            raise Failure("SQLite has undone the whole transaction after an error", hint="try again")
 
     def pragma(self, name: str) -> Any:
         """Return the value of a pragma."""
@@ -195,7 +224,7 @@ class Database:
             return
         assert not self._reads, "a snapshot that is being read cannot be written"
         if self._lock is not None:
-            with _translated(self.path):
+            with translated(self.path):
                 self._lock.acquire()
         try:
             with self._transaction():
@@ -206,17 +235,19 @@ class Database:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        with _translated(self.path):
+        with translated(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
         self._depth = 1
         try:
             yield
-            with _translated(self.path):
+            self._check_open()
+            with translated(self.path):
                 self._connection.execute("COMMIT")
         except BaseException:
             # SQLite has rolled back by itself after some errors (disk full, I/O): then there is nothing left to do.
             if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+                with contextlib.suppress(apsw.Error):  # what led here is the error to tell
+                    self._connection.execute("ROLLBACK")
             raise
         finally:
             self._depth = 0
@@ -224,18 +255,23 @@ class Database:
     @contextlib.contextmanager
     def _savepoint(self) -> Iterator[None]:
         name = f"level_{self._depth}"
-        with _translated(self.path):
+        self._check_open()
+        with translated(self.path):
             self._connection.execute(f"SAVEPOINT {name}")
         self._depth += 1
         try:
             yield
         except BaseException:
             if self._connection.in_transaction:
-                self._connection.execute(f"ROLLBACK TO {name}")
-                self._connection.execute(f"RELEASE {name}")
+                try:
+                    self._connection.execute(f"ROLLBACK TO {name}")
+                    self._connection.execute(f"RELEASE {name}")
+                except apsw.Error:  # a part that cannot be undone alone is undone with the whole
+                    with contextlib.suppress(apsw.Error):
+                        self._connection.execute("ROLLBACK")
             raise
         else:
-            with _translated(self.path):
+            with translated(self.path):
                 self._connection.execute(f"RELEASE {name}")
         finally:
             self._depth -= 1
@@ -246,7 +282,7 @@ class Database:
         if self._depth or self._reads:
             yield
             return
-        with _translated(self.path):
+        with translated(self.path):
             self._connection.execute("BEGIN")
         self._reads = 1
         try:
@@ -268,7 +304,7 @@ class Database:
         if self.path is None:
             return
         mode = apsw.SQLITE_CHECKPOINT_TRUNCATE if truncate else apsw.SQLITE_CHECKPOINT_PASSIVE
-        with _translated(self.path), contextlib.suppress(apsw.BusyError, apsw.LockedError):
+        with translated(self.path), contextlib.suppress(apsw.BusyError, apsw.LockedError):
             self._connection.wal_checkpoint(mode=mode)
 
     def stop_autocheckpoint(self) -> None:
@@ -281,20 +317,8 @@ class Database:
             raise Failure("SQLite did not take journal_mode=WAL", hint="is the home on a network file system?")
 
     def close(self) -> None:
-        """Close the connection. Under the write lock: closing may touch the log."""
-        if self._lock is None or self._lock.held or self.path is None:
-            self._connection.close()
-            return
-        try:
-            self._lock.acquire()
-        except (FedctlError, OSError):
-            # Nobody can be made to wait for a close; without the lock it is merely slower for the others.
-            self._connection.close()
-            return
-        try:
-            self._connection.close()
-        finally:
-            self._lock.release()
+        """Close the connection. Needs no lock: the write-ahead log is left as it is (see `_open`)."""
+        self._connection.close()
 
 
 def sqlite_version() -> str:
@@ -303,17 +327,14 @@ def sqlite_version() -> str:
 
 
 @contextlib.contextmanager
-def _translated(path: Path | None) -> Iterator[None]:  # noqa: C901  one branch an error
-    """Map SQLite's errors to ours."""
+def translated(path: Path | None) -> Iterator[None]:
+    """Map SQLite's and the operating system's errors to ours."""
     try:
         yield
     except apsw.FullError as error:
         raise DiskFull("the disk is full: the write was refused", hint="free some space and try again") from error
     except (apsw.CorruptError, apsw.NotADBError) as error:
-        raise Corrupt(
-            f"the database {path} is damaged: {error}",
-            hint="fedctl does not touch it; restore a backup, or keep a copy and ask for help",
-        ) from error
+        raise _damaged(path, error) from error
     except (apsw.BusyError, apsw.LockedError) as error:
         raise Unavailable(f"the store is busy: {error}", hint="try again") from error
     except (apsw.ReadOnlyError, apsw.PermissionsError, apsw.AuthError) as error:
@@ -328,11 +349,19 @@ def _translated(path: Path | None) -> Iterator[None]:  # noqa: C901  one branch 
     except apsw.Error as error:
         raise Failure(f"SQLite: {error}") from error
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull("the disk is full: the write was refused", hint="free some space and try again") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise Denied(f"the store cannot be written: {error.strerror}", hint=f"check {path}") from error
-        raise Failure(f"the store cannot be used: {error.strerror or error}", hint=f"check {path}") from error
+        raise from_os(error, "the store cannot be used", hint=f"check {path}") from error
+
+
+def _damaged(path: Path | None, error: apsw.Error) -> FedctlError:
+    # The only virtual tables are those of words.
+    if getattr(error, "extendedresult", None) == apsw.SQLITE_CORRUPT_VTAB:
+        return WordsDamagedError(
+            "the index of words is damaged", hint="the episodes are whole; to build it anew: fedctl memory reindex"
+        )
+    return Corrupt(
+        f"the database {path} is damaged: {error}",
+        hint="fedctl does not touch it; restore a backup, or keep a copy and ask for help",
+    )
 
 
 def _cannot_open(path: Path | None, error: apsw.CantOpenError) -> FedctlError:

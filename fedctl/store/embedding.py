@@ -126,8 +126,9 @@ class Embeddings:
         return found
 
     def drop_other_models(self, tenant_key: int, model_key: int) -> None:
-        """Delete the tenant's vectors of every model but one."""
+        """Delete the tenant's vectors of every model but one, and forget the index files made of them."""
         self._db.run(self._sql["drop_other_models"], {"tenant_key": tenant_key, "model_key": model_key})
+        self._db.run(self._sql["drop_other_snapshots"], {"tenant_key": tenant_key, "model_key": model_key})
 
     def count(self, tenant_key: int, model_key: int) -> int:
         """Return how many vectors the tenant has."""

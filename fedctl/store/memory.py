@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fedctl.model.episode import Episode, EpisodeFilter, holds
+from fedctl.model.limits import PAGE_MAX_BYTES
 from fedctl.model.time import from_rfc3339, to_rfc3339
+from fedctl.store.database import WordsDamagedError
 from fedctl.store.queries import load
 
 if TYPE_CHECKING:
@@ -83,9 +85,20 @@ class Episodes:
 
     def rebuild_words(self, tenant_key: int, rows: Iterable[dict[str, Any]]) -> None:
         """Put the words of these rows in the place of whatever is there."""
-        self._ensure_words(tenant_key)
-        self._db.run(self._words("clear_words", tenant_key))
+        self._db.run(self._words("drop_words", tenant_key))
+        self._db.run_script(self._words("create_words", tenant_key))
         self._db.run_many(self._words("add_words", tenant_key), rows)
+
+    def words_are_whole(self, tenant_key: int) -> bool:
+        """Return whether the table of words hangs together and knows as many episodes as there are."""
+        if self.count_words(tenant_key) != self.count(tenant_key):
+            return False
+        try:
+            if self._has_words(tenant_key):
+                self._db.run(self._words("check_words", tenant_key))
+        except WordsDamagedError:
+            return False
+        return True
 
     # -- reading -------------------------------------------------------------------------------------------------
 
@@ -119,12 +132,27 @@ class Episodes:
     def page(
         self, tenant: tuple[int, str], filter_: EpisodeFilter, *, cursor: int | None, limit: int, newest_first: bool
     ) -> list[Episode]:
-        """Return up to `limit` episodes before (or after) the sequence `cursor`."""
-        rows = self._db.rows(
+        """Return up to `limit` episodes before (or after) the sequence `cursor`.
+
+        Fewer come where they are large: one more than fit into a page of `PAGE_MAX_BYTES`, and at least two.
+        """
+        rows = self._db.rows_until(
             self._sql["newest" if newest_first else "oldest"],
             {"tenant_key": tenant[0], "cursor": cursor, "limit": limit} | filter_parameters(filter_),
+            _weight,
+            PAGE_MAX_BYTES,
         )
         return [to_episode(tenant[1], row) for row in rows]
+
+    def heads(self, tenant_key: int, filter_: EpisodeFilter, limit: int) -> list[tuple[int, str]]:
+        """Return (seq, id) of the oldest episodes that the filter lets through."""
+        parameters = {"tenant_key": tenant_key, "limit": limit} | filter_parameters(filter_)
+        return [(row[0], row[1]) for row in self._db.rows(self._sql["heads"], parameters)]
+
+    def ids(self, tenant_key: int, seqs: Sequence[int]) -> dict[int, str]:
+        """Return seq -> id of those that are live episodes of the tenant."""
+        rows = self._db.rows(self._sql["ids"], {"tenant_key": tenant_key, "seqs": _json(seqs)})
+        return {row[0]: row[1] for row in rows}
 
     def seqs(self, tenant_key: int, filter_: EpisodeFilter) -> list[int]:
         """Return the sequences of all episodes that the filter lets through."""
@@ -174,6 +202,11 @@ class Episodes:
 
 def _table(tenant_key: int) -> str:
     return f"words_{tenant_key:d}"
+
+
+def _weight(row: Row) -> int:
+    """Return no more than the bytes of a row's episode as JSON: the characters of its texts."""
+    return sum(len(row[place]) for place in (4, 5, 6, 9, 12) if row[place] is not None)
 
 
 def _json(values: Sequence[Any]) -> str:

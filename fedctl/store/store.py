@@ -10,7 +10,7 @@ from fedctl.errors import Corrupt, Denied, NoStore, UsageError
 from fedctl.store import migrate
 from fedctl.store.agent import Agents
 from fedctl.store.change import Changes
-from fedctl.store.database import Database, WriteLock
+from fedctl.store.database import Database, WriteLock, translated
 from fedctl.store.embedding import Embeddings
 from fedctl.store.memory import Episodes, metadata_matches
 from fedctl.store.setting import StoreSettings
@@ -49,15 +49,16 @@ class Store:
             Denied: The files or their folder may not be read or written.
         """
         path = home / FILE_NAME
-        if not path.exists():
-            if home.exists() and not home.is_dir():
-                raise UsageError(f"the home {home} is a file, not a folder", hint="point --home at a folder")
-            if not create:
-                raise NoStore(f"there is no store in {home}", hint="begin with: fedctl init, or store an episode")
-            _create(path, clock, timeout_s)
-        elif path.is_file() and path.stat().st_size == 0:
-            # A store comes into its place whole, by a rename: an empty file is one that was cut off.
-            raise Corrupt(f"the database {path} is empty", hint="restore a backup, or move the file aside")
+        with translated(path):
+            if not path.exists():
+                if home.exists() and not home.is_dir():
+                    raise UsageError(f"the home {home} is a file, not a folder", hint="point --home at a folder")
+                if not create:
+                    raise NoStore(f"there is no store in {home}", hint="begin with: fedctl init, or store an episode")
+                _create(path, clock, timeout_s)
+            elif path.is_file() and path.stat().st_size == 0:
+                # A store comes into its place whole, by a rename: an empty file is one that was cut off.
+                raise Corrupt(f"the database {path} is empty", hint="restore a backup, or move the file aside")
         database = Database(path, timeout_s=timeout_s)
         try:
             if not migrate.check(database):
@@ -134,13 +135,17 @@ def _create(path: Path, clock: Clock, timeout_s: float) -> None:
     except (FileExistsError, NotADirectoryError) as error:
         raise UsageError(f"the home {path.parent} is a file, or below one", hint="point --home at a folder") from error
     lock = WriteLock(path.with_suffix(".lock"), timeout_s)
-    try:
-        lock.acquire()
-    except OSError as error:
-        raise Denied(f"the home {path.parent} is not writable: {error.strerror}") from error
+    lock.acquire()
     try:
         if path.exists():
             return
+        log = path.with_name(path.name + "-wal")
+        if log.exists() and log.stat().st_size:
+            # SQLite would replay it onto whatever database stands beside it.
+            raise Corrupt(
+                f"the database {path} is gone, but its log {log.name} is there",
+                hint=f"put the database back, or move {log.name} and {path.name}-shm aside to begin anew",
+            )
         # With the lock held whatever lies here under this name was left by a process that died.
         unborn = path.with_name("store.db.new")
         for suffix in ("", "-journal", "-wal", "-shm"):

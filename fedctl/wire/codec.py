@@ -38,11 +38,17 @@ class _CallId(msgspec.Struct, tag_field="frame", tag="call"):
     id: frames.CallId
 
 
+class _Greeting(msgspec.Struct, tag_field="frame", tag="hello"):
+    protocol: str
+    version: int
+
+
 class _Op(msgspec.Struct):
     op: str
 
 
 _call_id_of = msgspec.json.Decoder(_CallId)
+_greeting_of = msgspec.json.Decoder(_Greeting)
 _op_of = msgspec.json.Decoder(_Op)
 
 
@@ -120,7 +126,21 @@ def decode_client_frame(data: bytes) -> ClientFrame:
     except RecursionError:
         raise _blame(data, _too_deep()) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        hello = _foreign_hello(data)
+        if hello is not None:
+            return hello
         raise _blame(data, UsageError(f"the frame cannot be read: {_shown(error)}")) from None
+
+
+def _foreign_hello(data: bytes) -> frames.Hello | None:
+    """Return the head of a hello whose other fields another version has changed: it is refused for its version."""
+    try:
+        greeting = _greeting_of.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if (greeting.protocol, greeting.version) == (frames.PROTOCOL, frames.VERSION):
+        return None
+    return frames.Hello(protocol=greeting.protocol, version=greeting.version)
 
 
 def decode_answer(raw: msgspec.Raw, request: type[Request[A]]) -> A:

@@ -33,7 +33,8 @@ WHERE (:tenant_key IS NULL OR q.tenant_key = :tenant_key)
 ORDER BY q.seq DESC LIMIT :limit
 
 -- name: still_queued
-SELECT q.seq FROM json_each(:seqs) AS given JOIN embedding_queue AS q ON q.seq = given.value
+SELECT q.seq FROM json_each(:seqs) AS given
+CROSS JOIN embedding_queue AS q ON q.seq = given.value
 
 -- name: pending
 SELECT count(*) FROM embedding_queue WHERE tenant_key = :tenant_key
@@ -43,7 +44,7 @@ SELECT count(*) FROM embedding_queue
 
 -- name: of_episodes
 SELECT v.seq, m.id, v.vector FROM json_each(:seqs) AS given
-JOIN embeddings AS v ON v.seq = given.value AND v.model_key = :model_key
+CROSS JOIN embeddings AS v ON v.seq = given.value AND v.model_key = :model_key
 JOIN models AS m ON m.key = v.model_key
 ORDER BY v.seq, v.chunk
 
@@ -63,6 +64,9 @@ WHERE tenant_key = :tenant_key AND model_key = :model_key AND key > :key ORDER B
 
 -- name: drop_other_models
 DELETE FROM embeddings WHERE tenant_key = :tenant_key AND model_key <> :model_key
+
+-- name: drop_other_snapshots
+DELETE FROM snapshots WHERE tenant_key = :tenant_key AND model_key <> :model_key
 
 -- name: snapshot
 SELECT generation, form, vectors, through_key, stamp, updated_at_ms FROM snapshots

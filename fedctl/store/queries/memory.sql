@@ -34,8 +34,12 @@ VALUES (:seq, :task, :input_text, :output_text, :critique)
 -- name: remove_words
 DELETE FROM {words} WHERE rowid = :seq
 
--- name: clear_words
-INSERT INTO {words} ({words}) VALUES ('delete-all')
+-- name: drop_words
+DROP TABLE IF EXISTS {words}
+
+-- name: check_words
+-- Fails when the index does not hang together.
+INSERT INTO {words} ({words}) VALUES ('integrity-check')
 
 -- name: search_words
 SELECT rowid, -rank FROM {words} WHERE {words} MATCH :match ORDER BY rank LIMIT :limit
@@ -53,12 +57,13 @@ SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = :name
 SELECT count(*) FROM {words}
 
 -- name: known_ids
+-- CROSS JOIN, here and below: SQLite would else walk all of the tenant for each list.
 -- Which of the ids (a JSON list) are taken: by an episode (its seq), or by a tombstone (NULL).
 SELECT e.id, e.seq FROM json_each(:ids) AS given
-JOIN episodes AS e ON e.tenant_key = :tenant_key AND e.id = given.value
+CROSS JOIN episodes AS e ON e.tenant_key = :tenant_key AND e.id = given.value
 UNION ALL
 SELECT t.id, NULL FROM json_each(:ids) AS given
-JOIN tombstones AS t ON t.tenant_key = :tenant_key AND t.id = given.value
+CROSS JOIN tombstones AS t ON t.tenant_key = :tenant_key AND t.id = given.value
 
 -- name: add
 INSERT INTO episodes (seq, tenant_key, id, agent_id, session_id, task, input, output, reward, success, critique,
@@ -73,12 +78,13 @@ DELETE FROM episodes WHERE seq = :seq
 INSERT INTO tombstones (tenant_key, id, seq, at_ms) VALUES (:tenant_key, :id, :seq, :now_ms)
 
 -- name: by_seqs
-SELECT {columns} FROM json_each(:seqs) AS given JOIN episodes AS e ON e.seq = given.value
+SELECT {columns} FROM json_each(:seqs) AS given
+CROSS JOIN episodes AS e ON e.seq = given.value
 WHERE e.tenant_key = :tenant_key
 
 -- name: by_ids
 SELECT {columns} FROM json_each(:ids) AS given
-JOIN episodes AS e ON e.tenant_key = :tenant_key AND e.id = given.value
+CROSS JOIN episodes AS e ON e.tenant_key = :tenant_key AND e.id = given.value
 
 -- name: newest
 SELECT {columns} FROM episodes AS e
@@ -89,6 +95,14 @@ ORDER BY e.seq DESC LIMIT :limit
 SELECT {columns} FROM episodes AS e
 WHERE e.tenant_key = :tenant_key AND (:cursor IS NULL OR e.seq > :cursor) AND {filter}
 ORDER BY e.seq LIMIT :limit
+
+-- name: heads
+SELECT e.seq, e.id FROM episodes AS e WHERE e.tenant_key = :tenant_key AND {filter} ORDER BY e.seq LIMIT :limit
+
+-- name: ids
+SELECT e.seq, e.id FROM json_each(:seqs) AS given
+CROSS JOIN episodes AS e ON e.seq = given.value
+WHERE e.tenant_key = :tenant_key
 
 -- name: seqs
 SELECT e.seq FROM episodes AS e WHERE e.tenant_key = :tenant_key AND {filter}
@@ -110,5 +124,6 @@ SELECT seq, id FROM tombstones WHERE tenant_key = :tenant_key AND seq > :cursor 
 
 -- name: rewards
 -- Which of the sequences are live episodes of the tenant, and what they were worth.
-SELECT e.seq, e.reward FROM json_each(:seqs) AS given JOIN episodes AS e ON e.seq = given.value
+SELECT e.seq, e.reward FROM json_each(:seqs) AS given
+CROSS JOIN episodes AS e ON e.seq = given.value
 WHERE e.tenant_key = :tenant_key

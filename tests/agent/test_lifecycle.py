@@ -1,0 +1,481 @@
+"""An agent's life with a real hub: its phases, its command, its end, and what becomes of what it learned."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from fedctl.errors import Conflict, Denied, NotFound, Unavailable, UsageError
+from fedctl.messages import agent as a
+from fedctl.messages import memory as m
+from fedctl.messages.hub import Subscribe
+from fedctl.messages.token import RevokeToken
+
+PHASES = ["spawning", "initializing", "ready", "working", "idle", "shutting_down", "dead"]
+
+
+@pytest.fixture(autouse=True)
+def runtime_folder(tmp_path_factory, monkeypatch):
+    """Give agents a folder for their sockets; nothing may be left in it."""
+    folder = tmp_path_factory.mktemp("run")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
+    yield folder
+    assert list(folder.iterdir()) == []
+
+
+def agent_of(hub, agent_id="coder", tenant="default"):
+    return hub.owner(tenant).call(a.GetAgent(id=agent_id)).agent
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def shell(script: str) -> list[str]:
+    return ["sh", "-c", script]
+
+
+# -- phases and the command ------------------------------------------------------------------------------------------
+
+
+def test_every_phase_is_seen_in_order_by_who_watches(hub, life_of, quickly):
+    watcher = hub.owner()
+    watcher.call(Subscribe(kinds=["agent_status"]))
+    ending = quickly(life_of(hub).run(["true"]))
+    seen = []
+    for event in watcher.notices(timeout_s=5):
+        seen.append(event.detail["status"])
+        if seen[-1] == "dead":
+            break
+    assert seen == PHASES
+    assert (ending.exit, ending.reason) == (0, "done")
+    assert agent_of(hub).status == "dead"
+
+
+@pytest.mark.parametrize(("script", "code"), [("exit 0", 0), ("exit 3", 3), ("kill -KILL $$", 137)])
+def test_the_exit_code_is_the_commands_own(hub, life_of, quickly, script, code):
+    assert quickly(life_of(hub).run(shell(script))).exit == code
+
+
+def test_the_command_sees_who_it_is_and_no_secrets(hub, life_of, quickly, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEDCTL_TOKEN", "hush-token")
+    monkeypatch.setenv("FEDCTL_TOKEN_FILE", "/hush/file")
+    quickly(life_of(hub, tenant_id="acme").run(shell(f"env > {tmp_path}/env")))
+    seen = dict(line.partition("=")[::2] for line in (tmp_path / "env").read_text().splitlines())
+    assert (seen["FEDCTL_AGENT_ID"], seen["FEDCTL_TENANT"]) == ("coder", "acme")
+    assert seen["FEDCTL_HUB"].startswith("unix:")
+    assert not any("hush" in value for value in seen.values())
+
+
+def test_a_command_that_does_not_exist_is_a_usage_error_and_leaves_no_agent_alive(hub, life_of, quickly):
+    with pytest.raises(UsageError, match="cannot run"):
+        quickly(life_of(hub).run(["/nowhere/no-such-program"]))
+    assert agent_of(hub).status == "dead"
+    quickly(life_of(hub).run(["true"]))  # and its name is free
+
+
+def test_the_end_of_the_lifetime_kills_also_what_ignores_the_request_to_end(hub, life_of, quickly, tmp_path):
+    stubborn = f'trap "" TERM; sleep 60 & echo $! > {tmp_path}/pids; echo $$ >> {tmp_path}/pids; wait; sleep 60'
+    ending = quickly(life_of(hub, lifetime_ms=5000).run(shell(stubborn)))
+    assert (ending.exit, ending.reason) == (124, "expired")
+    assert not any(is_running(int(pid)) for pid in (tmp_path / "pids").read_text().split())
+    assert 10_000 <= ending.lived_ms < 20_000  # 5 s of life, 5 s between TERM and KILL
+
+
+def test_a_grandchild_that_ignores_the_request_dies_although_the_command_obeyed(hub, life_of, quickly, tmp_path):
+    script = f'(trap "" TERM; exec sleep 60) & echo $! > {tmp_path}/pid; exec sleep 60'
+    ending = quickly(life_of(hub, lifetime_ms=5000).run(shell(script)))
+    assert ending.exit == 124
+    assert not is_running(int((tmp_path / "pid").read_text()))
+
+
+def test_what_a_command_leaves_running_ends_with_it(hub, life_of, quickly, tmp_path):
+    ending = quickly(life_of(hub).run(shell(f"sleep 60 >/dev/null 2>&1 & echo $! > {tmp_path}/pid")))
+    assert ending.exit == 0
+    assert not is_running(int((tmp_path / "pid").read_text()))
+
+
+def test_without_a_command_the_end_of_the_lifetime_is_success(hub, life_of, quickly):
+    ending = quickly(life_of(hub, lifetime_ms=5000).run([]))
+    assert (ending.exit, ending.reason) == (0, "expired")
+    assert 5000 <= ending.lived_ms < 9000
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_command_and_still_delivers(
+    hub, life_of, quickly, eventually, visit, keep, stored_ids, tmp_path, number
+):
+    async def main():
+        life = life_of(hub)
+        script = f'trap "echo ended > {tmp_path}/ended; exit 0" TERM; touch {tmp_path}/begun; while :; do sleep 0.02; done'
+        running = asyncio.create_task(life.run(shell(script)))
+        await eventually((tmp_path / "begun").exists)
+        guest = await visit(life)
+        await guest.call(keep("e1"))
+        os.kill(os.getpid(), number)
+        ending = await running
+        await guest.close()
+        return ending
+
+    ending = quickly(main())
+    assert (ending.exit, ending.reason) == (128 + number, "signal")
+    assert (tmp_path / "ended").exists()
+    assert stored_ids(hub) == ["e1"]
+
+
+def test_an_agent_that_is_asked_to_stop_ends_its_command_and_says_why(hub, life_of, quickly, eventually, tmp_path):
+    async def main():
+        running = asyncio.create_task(life_of(hub).run(shell(f"touch {tmp_path}/begun; exec sleep 60")))
+        await eventually((tmp_path / "begun").exists)
+        hub.owner().call(a.StopAgent(id="coder"))
+        return await running
+
+    assert quickly(main()).reason == "stopped"
+    with pytest.raises(NotFound):
+        hub.owner().call(a.StopAgent(id="coder"))
+
+
+# -- what it learned -------------------------------------------------------------------------------------------------
+
+
+def test_what_is_stored_before_during_and_after_the_command_is_delivered_once(
+    hub, life_of, quickly, keep, stored_ids
+):
+    async def main():
+        life = life_of(hub, sync_interval_ms=100)
+        await life.start()
+        await life.answer(keep("e1", "e2"))
+        await life.sync()
+        await life.answer(keep("e2", "e3"))  # again, with the same content
+        return await life.end("done", None)
+
+    ending = quickly(main())
+    assert (ending.exit, ending.stored, ending.delivered, ending.undelivered) == (0, 3, 3, 0)
+    assert stored_ids(hub) == ["e1", "e2", "e3"]
+    assert agent_of(hub).episodes_stored == 3
+
+
+def test_it_brings_along_the_newest_or_what_it_asked_for(hub, life_of, quickly, keep):
+    caller = hub.owner()
+    caller.call(keep(*(f"old{n}" for n in range(5))))
+    caller.call(keep("cats", task="cats and dogs"))
+
+    async def pulled(**plan):
+        life = life_of(hub, **plan)
+        await life.start()
+        held = [one.id for one in life.memory.answer(m.ListEpisodes()).episodes]
+        await life.end("done", None)
+        return held
+
+    assert set(quickly(pulled(agent_id="a", pull_limit=2))) == {"old4", "cats"}
+    assert quickly(pulled(agent_id="b", pull_limit=1, pull_query="dogs")) == ["cats"]
+    assert quickly(pulled(agent_id="c", pull_limit=0)) == []
+
+
+def test_others_news_reaches_it_while_it_lives(hub, life_of, quickly, eventually, keep):
+    async def main():
+        life = life_of(hub, sync_interval_ms=60_000)  # only the notice can bring it so soon
+        await life.start()
+        hub.owner().call(keep("news"))
+        await eventually(lambda: life.memory.answer(m.GetEpisodes(ids=["news"])).episodes)
+        return await life.end("done", None)
+
+    assert quickly(main()).pulled == 1
+
+
+def test_what_the_hub_will_never_take_is_said_and_counted(hub, life_of, quickly, keep, stored_ids, capfd):
+    hub.owner().call(keep("taken", output="theirs"))
+
+    async def main():
+        life = life_of(hub, log=True, pull_limit=0)
+        await life.start()
+        await life.answer(keep("taken", output="mine"))
+        await life.answer(keep("fine"))
+        return await life.end("done", None)
+
+    ending = quickly(main())
+    assert (ending.exit, ending.delivered, ending.undelivered) == (7, 1, 1)
+    assert sorted(stored_ids(hub)) == ["fine", "taken"]
+    assert "the hub refused the episode taken" in capfd.readouterr().err
+
+
+# -- a hub that goes away --------------------------------------------------------------------------------------------
+
+
+def test_a_hub_that_is_away_for_a_while_gets_everything_once_each(
+    start_hub, life_of, quickly, eventually, keep, stored_ids
+):
+    hub = start_hub()
+
+    async def main():
+        life = life_of(hub, sync_interval_ms=1000)
+        await life.start()
+        await life.answer(keep("before"))
+        await life.sync()
+        await asyncio.to_thread(hub.end)
+        await eventually(lambda: not life.connected)
+        await life.answer(keep("away1", "away2"))
+        again = await asyncio.to_thread(start_hub, hub.home)
+        await eventually(lambda: not life.memory.undelivered)
+        await life.answer(keep("after"))
+        return again, await life.end("done", None)
+
+    again, ending = quickly(main())
+    assert (ending.exit, ending.delivered, ending.undelivered, ending.connection_errors) == (0, 4, 0, 1)
+    assert stored_ids(again) == ["before", "away1", "away2", "after"]
+    assert agent_of(again).status == "dead"
+
+
+def test_a_hub_that_stays_away_costs_the_number_of_what_it_did_not_get(hub, life_of, quickly, eventually, keep):
+    async def main():
+        life = life_of(hub)
+        await life.start()
+        await asyncio.to_thread(hub.end)
+        await eventually(lambda: not life.connected)
+        await life.answer(keep("e1", "e2", "e3"))
+        return await life.end("done", 0)
+
+    ending = quickly(main())
+    assert (ending.exit, ending.undelivered, ending.delivered) == (7, 3, 0)
+    assert 14_000 <= ending.lived_ms < 25_000  # it has tried for 15 s
+
+
+def test_the_commands_own_failure_goes_before_undelivered_episodes(hub, life_of, quickly, eventually, keep):
+    async def main():
+        life = life_of(hub)
+        await life.start()
+        await asyncio.to_thread(hub.end)
+        await eventually(lambda: not life.connected)
+        await life.answer(keep("e1"))
+        return await life.end("done", 3)
+
+    assert quickly(main()).exit == 3
+
+
+def test_a_lifetime_that_ends_without_the_hub_is_over_after_the_grace_at_the_latest(
+    hub, life_of, quickly, eventually, keep
+):
+    async def main():
+        life = life_of(hub, lifetime_ms=5000)
+        running = asyncio.create_task(life.run([]))
+        await eventually(lambda: life.status == "ready")
+        await asyncio.to_thread(hub.end)
+        await eventually(lambda: not life.connected)
+        await life.answer(keep("e1"))
+        return await running
+
+    ending = quickly(main())
+    assert (ending.exit, ending.reason, ending.undelivered) == (7, "expired", 1)
+    assert 19_000 <= ending.lived_ms < 25_000  # 5 s of life, 15 s of grace
+
+
+def test_a_second_signal_means_not_to_wait_for_the_hub(hub, life_of, quickly, eventually, keep):
+    async def main():
+        life = life_of(hub)
+        running = asyncio.create_task(life.run([]))
+        await eventually(lambda: life.status == "ready")
+        await asyncio.to_thread(hub.end)
+        await eventually(lambda: not life.connected)
+        await life.answer(keep("e1"))
+        os.kill(os.getpid(), signal.SIGTERM)
+        await eventually(lambda: life.status == "shutting_down")
+        os.kill(os.getpid(), signal.SIGTERM)
+        begun = time.monotonic()
+        return await running, time.monotonic() - begun
+
+    ending, took_s = quickly(main())
+    assert (ending.exit, ending.undelivered) == (143, 1)
+    assert took_s < 1.0  # of 1.5 it might have taken
+
+
+def test_without_a_hub_at_its_start_there_is_no_agent(life_of, quickly, tmp_path):
+    with pytest.raises(Unavailable, match="no hub answers"):
+        quickly(life_of(url=f"unix:{tmp_path}/nobody.sock").run(["true"]))
+
+
+def test_an_agent_called_dead_meanwhile_enters_again(start_hub, life_of, quickly, eventually):
+    hub = start_hub()
+
+    async def main():
+        life = life_of(hub)
+        await life.start()
+        await asyncio.to_thread(hub.end)
+        await eventually(lambda: not life.connected)
+        again = await asyncio.to_thread(start_hub, hub.home)
+        again.owner().call(a.ReportAgent(id="coder", status="dead"))
+        await eventually(lambda: life.connected and agent_of(again).status == "ready")
+        await life.end("done", None)
+        return agent_of(again).status
+
+    assert quickly(main()) == "dead"
+
+
+def test_an_agent_whose_name_another_took_delivers_and_leaves_the_others_phases_alone(
+    start_hub, life_of, quickly, eventually, keep, stored_ids
+):
+    hub = start_hub()
+
+    async def main():
+        life = life_of(hub)
+        await life.start()
+        await asyncio.to_thread(hub.end)
+        await eventually(lambda: not life.connected)
+        await life.answer(keep("mine"))
+        again = await asyncio.to_thread(start_hub, hub.home)
+        owner = again.owner()
+        owner.call(a.ReportAgent(id="coder", status="dead"))
+        owner.call(a.RegisterAgent(id="coder", type="agent", lifetime_ms=60_000, host="elsewhere", pid=1))
+        owner.call(a.ReportAgent(id="coder", status="initializing"))
+        await eventually(lambda: not life.memory.undelivered)
+        ending = await life.end("done", None)
+        return again, ending
+
+    again, ending = quickly(main())
+    assert (ending.exit, ending.delivered) == (0, 1)
+    assert stored_ids(again) == ["mine"]
+    other = agent_of(again)
+    assert (other.host, other.status) == ("elsewhere", "initializing")
+
+
+# -- names and tokens ------------------------------------------------------------------------------------------------
+
+
+def test_a_name_that_lives_elsewhere_is_refused_and_the_other_stays_as_it_is(hub, life_of, quickly):
+    owner = hub.owner()
+    owner.call(a.RegisterAgent(id="coder", type="agent", lifetime_ms=60_000, host="elsewhere", pid=1))
+    with pytest.raises(Conflict, match="is alive"):
+        quickly(life_of(hub).run(["true"]))
+    assert (agent_of(hub).host, agent_of(hub).status) == ("elsewhere", "spawning")
+
+
+def test_a_name_of_somebody_dead_is_free(hub, life_of, quickly):
+    owner = hub.owner()
+    owner.call(a.RegisterAgent(id="coder", type="agent", lifetime_ms=60_000, host="elsewhere", pid=1))
+    owner.call(a.ReportAgent(id="coder", status="dead"))
+    assert quickly(life_of(hub).run(["true"])).exit == 0
+    assert agent_of(hub).host == socket.gethostname()
+
+
+def test_tenant_and_agent_are_the_tokens(hub, life_of, quickly, keep, stored_ids):
+    token = hub.token("acme", agent_id="coder")
+
+    async def main():
+        life = life_of(url=hub.info.url, token=token, tenant_id="acme")
+        await life.start()
+        await life.answer(keep("e1", agent_id="somebody-else"))
+        return await life.end("done", None)
+
+    assert quickly(main()).tenant_id == "acme"
+    assert stored_ids(hub, "acme") == ["e1"]
+    assert stored_ids(hub, "default") == []
+    assert hub.owner("acme").call(m.GetEpisodes(ids=["e1"])).episodes[0].agent_id == "coder"
+
+
+def test_a_token_for_another_agent_is_refused(hub, life_of, quickly):
+    with pytest.raises(Denied, match="for the agent coder"):
+        quickly(life_of(url=hub.info.url, token=hub.token(agent_id="coder"), agent_id="tester").run(["true"]))
+
+
+def test_an_agent_whose_token_is_revoked_ends_at_once_and_says_what_is_left(
+    hub, life_of, quickly, eventually, keep, capfd
+):
+    token = hub.token("acme", agent_id="coder")
+    jti = hub.owner("acme")
+
+    async def main():
+        life = life_of(url=hub.info.url, token=token, tenant_id="acme", log=True, sync_interval_ms=60_000)
+        await life.start()
+        from fedctl.access.tokens import read_claims
+
+        jti.call(RevokeToken(id=read_claims(token).jti))
+        await eventually(lambda: not life.connected)
+        await life.answer(keep("e1"))
+        await eventually(lambda: life._refused)
+        begun = time.monotonic()
+        ending = await life.end("done", None)
+        return ending, time.monotonic() - begun
+
+    ending, took_s = quickly(main())
+    assert (ending.exit, ending.undelivered) == (7, 1)
+    assert took_s < 1.0  # nobody is waited for who will not take it
+    assert "refuses this agent now" in capfd.readouterr().err
+
+
+# -- the home itself, and many at once -------------------------------------------------------------------------------
+
+
+def test_without_a_hub_it_works_on_the_home_itself(life_of, home_link, quickly, keep, make_bench, tmp_path):
+    async def main():
+        life = life_of(link=home_link())
+        await life.start()
+        await life.answer(keep("e1"))
+        found = await life.answer(m.QueryEpisodes(text="learn e1"))
+        ending = await life.end("done", None)
+        return found, ending
+
+    found, ending = quickly(main())
+    assert [hit.id for hit in found.hits] == ["e1"]
+    assert not any("not connected" in note for note in found.notes)
+    assert (ending.exit, ending.delivered, ending.connection_errors) == (0, 1, 0)
+    bench = make_bench(tmp_path / "home")
+    assert bench.ids() == ["e1"]
+    assert bench.call(a.GetAgent(id="coder")).agent.status == "dead"
+
+
+def test_a_command_that_does_not_exist_leaves_no_agent_alive_on_the_home_either(
+    life_of, home_link, quickly, make_bench, tmp_path
+):
+    with pytest.raises(UsageError):
+        quickly(life_of(link=home_link()).run(["/nowhere/no-such-program"]))
+    assert make_bench(tmp_path / "home").call(a.GetAgent(id="coder")).agent.status == "dead"
+
+
+def test_fifty_agents_at_once_share_a_hub(hub, life_of, quickly, keep, stored_ids):
+    async def one(number):
+        life = life_of(hub, agent_id=f"agent{number}", sync_interval_ms=500)
+        await life.start()
+        for k in range(4):
+            await life.answer(keep(f"{number}/{k}"))
+            await life.answer(m.QueryEpisodes(text="learn"))
+        return await life.end("done", None)
+
+    async def main():
+        return await asyncio.gather(*(one(number) for number in range(50)))
+
+    endings = quickly(main())
+    assert [ending.exit for ending in endings] == [0] * 50
+    assert sorted(stored_ids(hub)) == sorted(f"{number}/{k}" for number in range(50) for k in range(4))
+    agents = hub.owner().call(a.ListAgents(all=True)).agents
+    assert {agent.status for agent in agents} == {"dead"}
+    assert {agent.episodes_stored for agent in agents} == {4}
+
+
+def test_a_long_path_for_temporary_files_still_leaves_room_for_a_socket(
+    hub, life_of, quickly, tmp_path, monkeypatch, keep, visit
+):
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+
+    async def main():
+        life = life_of(hub)
+        await life.start()
+        guest = await visit(life)
+        answer = await guest.call(keep("e1"))
+        await guest.close()
+        await life.end("done", None)
+        return answer.results[0].ok
+
+    assert quickly(main())
+    assert list(long.iterdir()) == []

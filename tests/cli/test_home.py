@@ -1,0 +1,151 @@
+"""init, status, store, config and token: the commands around the memory, without a hub."""
+
+from __future__ import annotations
+
+import stat
+
+import pytest
+
+
+def test_init_makes_a_private_home_once(fedctl):
+    first = fedctl("init", "--json")
+    assert first.json == {"home": str(fedctl.home), "store": str(fedctl.home / "store.db"), "created": True}
+    assert stat.S_IMODE(fedctl.home.stat().st_mode) == 0o700
+    fedctl.store("x")
+    again = fedctl("init", "--json")
+    assert (again.code, again.json["created"]) == (0, False)
+    assert fedctl("memory", "stats", "--json").json["episodes"] == 1
+
+
+def test_status_works_from_the_beginning_and_says_what_to_do(fedctl):
+    nothing = fedctl("status", "--json")
+    assert nothing.code == 0
+    assert nothing.json["store"] is None
+    assert nothing.json["next"][0].startswith("fedctl memory store")
+    assert "store\tnone\n" in fedctl("status").out
+    assert not fedctl.home.exists()
+    fedctl.store("x", "--tenant", "acme")
+    status = fedctl("status", "--tenant", "acme", "--json").json
+    assert (status["tenant"], status["episodes"], status["tenants"], status["hub"]) == ("acme", 1, 1, None)
+    assert status["store"]["size_bytes"] > 0
+
+
+def test_store_check_is_clean_on_a_fresh_store_and_path_needs_none(fedctl):
+    assert fedctl("store", "path").out == f"{fedctl.home / 'store.db'}\n"
+    assert fedctl("store", "path", "--json").json == {"path": str(fedctl.home / "store.db"), "exists": False}
+    assert fedctl("store", "check").code == 10
+    fedctl.store("x")
+    for flags in ([], ["--full"]):
+        result = fedctl("store", "check", "--json", *flags)
+        assert (result.code, result.json["findings"], result.json["episodes"]) == (0, [], 1)
+
+
+def test_a_damaged_database_is_reported_and_left_alone(fedctl):
+    fedctl.store("x")
+    damaged = b"this is no database at all" * 1000
+    (fedctl.home / "store.db").write_bytes(damaged)
+    for name in ("store.db-wal", "store.db-shm"):
+        (fedctl.home / name).unlink(missing_ok=True)
+    for argv in (["memory", "list"], ["memory", "store", "--task", "y"], ["store", "check"], ["init"]):
+        result = fedctl(*argv, "--json")
+        assert (result.code, result.out, result.error["code"]) == (13, "", "corrupt")
+    assert (fedctl.home / "store.db").read_bytes() == damaged
+
+
+def test_findings_in_derived_data_are_an_outcome(fedctl):
+    from fedctl.messages.store import CheckAnswer, Finding
+
+    def answering(*findings):
+        class Caller:
+            def call(self, _request, *, tenant_id=None):
+                return CheckAnswer(checks=["words"], findings=list(findings), episodes=1)
+
+            def close(self):
+                pass
+
+        return lambda _settings, *, writes: Caller()
+
+    derived = Finding(check="words", severity="derived", message="m", fix="fedctl memory reindex")
+    result = fedctl("store", "check", "--json", open_caller=answering(derived))
+    assert (result.code, result.err) == (14, "")
+    assert result.json["findings"][0]["fix"] == "fedctl memory reindex"
+    data = Finding(check="database", severity="data", message="m", fix="f")
+    result = fedctl("store", "check", "--json", open_caller=answering(derived, data))
+    assert (result.code, result.error["code"]) == (13, "corrupt")
+
+
+def test_config_is_written_listed_and_read(fedctl):
+    assert fedctl("config", "path").out == f"{fedctl.home / 'config.toml'}\n"
+    assert fedctl("config", "set", "tenant", "acme").code == 0
+    assert fedctl("config", "get", "tenant").out == "acme\n"
+    assert fedctl("config", "get", "token_file").out == "\n"
+    rows = {row["key"]: row for row in fedctl("config", "list", "--origin", "--json").json}
+    assert rows["tenant"] == {"key": "tenant", "value": "acme", "origin": f"file {fedctl.home / 'config.toml'}"}
+    assert rows["home"]["origin"] == "environment FEDCTL_HOME"
+    assert rows["timeout"] == {"key": "timeout", "value": "30s", "origin": "default"}
+    assert "origin" not in fedctl("config", "list").out
+    assert fedctl("memory", "stats", "--json").code == 10
+    fedctl.store("x")
+    assert fedctl("memory", "stats", "--json").json["tenant_id"] == "acme"
+
+
+def test_config_set_says_when_something_stronger_rules(fedctl):
+    result = fedctl("config", "set", "tenant", "acme", environ={"FEDCTL_TENANT": "other"})
+    assert (result.code, result.err) == (0, "note: here and now it is overruled by: environment FEDCTL_TENANT\n")
+
+
+@pytest.mark.parametrize(
+    "argv", [["set", "tenat", "x"], ["set", "token", "x"], ["set", "timeout", "5"], ["get", "nope"]]
+)
+def test_wrong_settings_are_refused(fedctl, argv):
+    assert fedctl("config", *argv).code == 2
+    assert not fedctl.home.exists()
+
+
+def test_a_token_goes_to_stdout_alone_and_about_it_to_stderr(fedctl):
+    result = fedctl("token", "issue", "--tenant", "acme", "--ttl", "2h")
+    assert result.code == 0
+    assert result.out.count(".") == 2
+    assert result.out.count("\n") == 1
+    assert result.err.startswith("note: token ")
+    issued = fedctl("token", "issue", "--tenant", "acme", "--agent", "coder", "--json").json
+    assert {"token", "id", "tenant_id", "agent_id", "role", "expires_at"} <= set(issued)
+    assert (issued["tenant_id"], issued["agent_id"], issued["role"]) == ("acme", "coder", "agent")
+    listed = fedctl("token", "list", "--json")
+    assert issued["token"] not in listed.out
+    assert [record["agent_id"] for record in listed.json] == ["coder", None]
+    revoked = fedctl("token", "revoke", issued["id"], "--json")
+    assert revoked.json["revoked_at"] is not None
+    assert fedctl("token", "revoke", "nope").code == 4
+
+
+def test_a_token_needs_a_tenant_and_a_sensible_life(fedctl):
+    assert "--tenant" in fedctl("token", "issue").err
+    for flags in (["--ttl", "5"], ["--ttl", "365d"], ["--role", "king"], ["--agent", "a/b"]):
+        assert fedctl("token", "issue", "--tenant", "acme", *flags).code == 2
+
+
+def test_hub_commands_without_a_hub_say_so(fedctl):
+    for argv in (["status"], ["stats"]):
+        result = fedctl("hub", *argv, "--json")
+        assert (result.code, result.out, result.error["code"]) == (7, "", "unavailable")
+        assert result.error["retryable"] is True
+    assert fedctl("hub", "status", "--wait", "10ms").code == 8
+    stopped = fedctl("hub", "stop")
+    assert (stopped.code, stopped.out, stopped.err) == (0, "", "note: no hub runs on this home\n")
+
+
+def test_agents_are_spawned_within_limits(fedctl):
+    for flags in (
+        ["--lifetime", "4s"], ["--lifetime", "16m"], ["--lifetime", "60"], ["--sync-interval", "0s"],
+        ["--id", "a/b"], ["--type", ".."], ["--pull-limit", "-1"], ["--embed", "cloud"],
+    ):  # fmt: skip
+        assert fedctl("agent", "spawn", *flags, "--", "true").code == 2, flags
+    assert not fedctl.home.exists()
+
+
+def test_agents_without_a_registry_are_none(fedctl):
+    fedctl("init")
+    assert fedctl("agent", "list", "--json").json == []
+    assert fedctl("agent", "show", "nobody").code == 4
+    assert fedctl("agent", "stop", "nobody").code == 4

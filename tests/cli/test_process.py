@@ -1,0 +1,220 @@
+"""What only a process of its own can show: streams, pipes, signals, what start-up loads, and a hub at work."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+class Process:
+    def __init__(self, home: Path) -> None:
+        self.environ = {
+            "PATH": os.environ["PATH"], "FEDCTL_HOME": str(home), "PYTHONPATH": str(ROOT), "HOME": str(home.parent),
+        }  # fmt: skip
+
+    def command(self, *argv):
+        return [sys.executable, "-W", "error", "-m", "fedctl", *argv]
+
+    def __call__(self, *argv, **options):
+        options |= {"capture_output": True, "env": self.environ, "timeout": 60}
+        return subprocess.run(self.command(*argv), check=False, **options)
+
+    def start(self, *argv, **options):
+        return subprocess.Popen(
+            self.command(*argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=self.environ, **options,
+        )  # fmt: skip
+
+
+@pytest.fixture
+def fedctl(tmp_path):
+    return Process(tmp_path / "home")
+
+
+def read_line(process, timeout_s=20.0):
+    assert select.select([process.stdout], [], [], timeout_s)[0], "no answer"
+    return json.loads(process.stdout.readline())
+
+
+def finish(process):
+    out, err = process.communicate(timeout=30)
+    return process.returncode, out, err
+
+
+def test_a_slow_producer_gets_each_answer_as_it_goes(fedctl):
+    process = fedctl.start("memory", "store", "--batch")
+    for number in range(3):
+        process.stdin.write(b'{"id":"e%d","task":"t"}\n' % number)
+        process.stdin.flush()
+        assert read_line(process)["id"] == f"e{number}"
+    process.stdin.write(b'{"id":"half","task":')
+    process.stdin.flush()
+    assert not select.select([process.stdout], [], [], 0.3)[0]
+    process.stdin.write(b'"t"}')
+    code, out, err = finish(process)
+    assert (code, json.loads(out)["id"], err) == (0, "half", b"")
+
+
+def test_ten_thousand_lines_go_through_in_order(fedctl):
+    lines = b"".join(b'{"id":"e%d","task":"t"}\n' % number for number in range(10_000))
+    result = fedctl("memory", "store", "--batch", input=lines)
+    assert result.returncode == 0
+    assert [json.loads(line)["id"] for line in result.stdout.splitlines()] == [f"e{n}" for n in range(10_000)]
+
+
+def test_a_reader_that_leaves_ends_the_command_quietly(fedctl):
+    lines = b"".join(b'{"task":"%d","output":"%s"}\n' % (number, b"x" * 1000) for number in range(300))
+    fedctl("memory", "store", "--batch", input=lines)
+    process = fedctl.start("memory", "export")
+    process.stdout.readline()
+    process.stdout.close()
+    process.stdin.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(30), err) == (141, b"")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_it_with_their_code_and_what_was_answered_is_stored(fedctl, number, code):
+    process = fedctl.start("memory", "store", "--batch")
+    process.stdin.write(b'{"id":"x","task":"t"}\n')
+    process.stdin.flush()
+    assert read_line(process)["ok"]
+    process.send_signal(number)
+    ended, _, err = finish(process)
+    assert (ended, err) == (code, b"")
+    assert fedctl("memory", "get", "x").returncode == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_under_stdout_is_told(fedctl):
+    fedctl("memory", "store", "--task", "x")
+    with Path("/dev/full").open("wb") as full:
+        result = subprocess.run(
+            fedctl.command("memory", "list", "--json"), stdout=full, stderr=subprocess.PIPE, env=fedctl.environ,
+            check=False,
+        )  # fmt: skip
+    assert result.returncode == 15
+    assert json.loads(result.stderr)["error"]["code"] == "disk_full"
+
+
+def test_closed_streams_are_no_reason_to_crash(fedctl):
+    fedctl("memory", "store", "--task", "x")
+    for line, code in (
+        ("memory list >&-", 1), ("memory list 2>&- >/dev/null", 0), ("memory list <&-", 0), ("memory list >&- 2>&-", 1),
+        ("memory store --batch <&-", 2),
+    ):  # fmt: skip
+        shell = ["/bin/sh", "-c", f"{sys.executable} -m fedctl {line}"]
+        result = subprocess.run(shell, capture_output=True, env=fedctl.environ, check=False)
+        assert result.returncode == code, line
+        assert b"Traceback" not in result.stderr
+
+
+HEAVY = {
+    "rich", "numpy", "onnxruntime", "usearch", "tokenizers", "websockets", "httpx", "httpx2", "asyncio", "logging",
+    "tomllib", "tomlkit", "dataclasses", "importlib.metadata", "sqlite_utils", "jwt", "cryptography", "sqlite3",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--version"],
+        ["memory", "--help"],
+        ["memory", "store", "--task", "x"],
+        ["memory", "get", "e"],
+        ["memory", "list", "--json"],
+        ["memory", "delete", "nope"],
+        ["memory", "stats"],
+        ["config", "get", "tenant"],
+        ["memory", "query", "x", "--mode", "keyword"],
+    ],
+)
+def test_hot_commands_load_nothing_heavy(fedctl, argv):
+    fedctl("memory", "store", "--task", "e", "--id", "e")
+    command = [sys.executable, "-X", "importtime", "-m", "fedctl", *argv]
+    result = subprocess.run(command, capture_output=True, env=fedctl.environ, check=False)
+    assert result.returncode in (0, 4)
+    loaded = {line.rpartition("|")[2].strip() for line in result.stderr.decode().splitlines() if "|" in line}
+    assert "fedctl" in loaded
+    assert loaded & HEAVY == set()
+    if argv == ["--version"]:
+        assert not any(name.startswith(("typer", "msgspec")) for name in loaded)
+
+
+def test_the_same_answers_come_from_a_hub(fedctl):
+    stored = fedctl("memory", "store", "--task", "before the hub", "--id", "x", "--json").stdout
+    started = fedctl("hub", "start", "--detach", "--port", "0", "--http-port", "0", "--json")
+    assert started.returncode == 0, started.stderr
+    try:
+        hub = json.loads(started.stdout)
+        assert hub["ready"] is True
+        assert json.loads(fedctl("hub", "status", "--wait", "5s", "--json").stdout)["pid"] == hub["pid"]
+        assert fedctl("memory", "get", "x", "--json").stdout == stored
+        assert b"asking the hub at unix:" in fedctl("-v", "memory", "stats").stderr
+        assert fedctl("hub", "start", "--port", "0", "--http-port", "0").returncode == 11
+        assert json.loads(fedctl("hub", "stats", "--json").stdout)["episodes"] == 1
+        _over_the_network(fedctl, hub["url"])
+        _an_agent(fedctl)
+        lines = b'{"task":"a"}\nnope\n{"task":"b","input":"' + b"x" * 3_000_000 + b'"}\n{"task":"c"}\n'
+        batch = fedctl("memory", "store", "--batch", input=lines)
+        assert batch.returncode == 3
+        assert [json.loads(line)["ok"] for line in batch.stdout.splitlines()] == [True, False, False, True]
+    finally:
+        stopped = fedctl("hub", "stop")
+    assert stopped.returncode == 0
+    assert fedctl("hub", "status").returncode == 7
+    assert fedctl("store", "check", "--full").returncode == 0
+
+
+def _over_the_network(fedctl, url):
+    token = fedctl("token", "issue", "--tenant", "acme", "--ttl", "1m", "-q").stdout.decode().strip()
+    remote = Process(Path(fedctl.environ["FEDCTL_HOME"]).with_name("elsewhere"))
+    assert remote("--hub", url, "memory", "list").returncode == 9
+    remote.environ["FEDCTL_TOKEN"] = token
+    episode = json.loads(remote("--hub", url, "memory", "store", "--task", "remote", "--json").stdout)
+    assert episode["tenant_id"] == "acme"
+    assert remote("--hub", url, "--tenant", "default", "memory", "list").returncode == 9
+    lines = b'{"task":"mine","tenant_id":"acme"}\n{"task":"not mine","tenant_id":"default"}\n{"task":"mine too"}\n'
+    batch = remote("--hub", url, "memory", "store", "--batch", input=lines)
+    assert batch.returncode == 3
+    answers = [json.loads(line) for line in batch.stdout.splitlines()]
+    assert [answer["ok"] for answer in answers] == [True, False, True]
+    assert answers[1]["error"]["code"] == "denied"
+    assert len(json.loads(remote("--hub", url, "memory", "list", "--json").stdout)) == 3
+    assert not Path(remote.environ["FEDCTL_HOME"]).exists()
+
+
+def _an_agent(fedctl):
+    one = f'"{sys.executable}" -m fedctl'
+    script = f"{one} memory query before --ids; {one} memory store --task inside -q --ids; exit 3"
+    spawned = fedctl("agent", "spawn", "--id", "scout", "--lifetime", "30s", "--json", "--", "/bin/sh", "-c", script)
+    assert spawned.returncode == 3, spawned.stderr
+    found, kept = spawned.stdout.decode().split()
+    assert found == "x"
+    ending = json.loads(spawned.stderr.splitlines()[-1])
+    assert (ending["agent_id"], ending["undelivered"]) == ("scout", 0)
+    assert json.loads(fedctl("memory", "get", kept, "--json").stdout)["agent_id"] == "scout"
+    shown = json.loads(fedctl("agent", "show", "scout", "--json").stdout)
+    assert (shown["status"], shown["episodes_stored"]) == ("dead", 1)
+
+
+def test_watching_agents_goes_line_by_line(fedctl):
+    fedctl("init")
+    watcher = fedctl.start("agent", "list", "--watch", "--jsonl")
+    time.sleep(1.0)
+    spawned = fedctl.start("agent", "spawn", "--id", "brief", "--lifetime", "5s", "--", "sleep", "1")
+    assert read_line(watcher)["id"] == "brief"
+    assert finish(spawned)[0] == 0
+    watcher.send_signal(signal.SIGINT)
+    assert finish(watcher)[0] == 130

@@ -1,0 +1,470 @@
+"""Transactions, the queue of writers, and what becomes of both when things go wrong."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import apsw
+import pytest
+
+from fedctl.errors import Corrupt, Denied, DiskFull, Failure, Unavailable
+from fedctl.store.database import Database, WriteLock, sqlite_version, translated
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "a.db"
+    path.touch()
+    with_table(path)
+    return path
+
+
+def with_table(path: Path) -> None:
+    database = Database(path)
+    with database.write():
+        database.run_script("CREATE TABLE numbers (n INTEGER PRIMARY KEY, text TEXT) STRICT")
+    database.use_wal()
+    database.close()
+
+
+@pytest.fixture
+def database(path: Path):
+    database = Database(path, timeout_s=5)
+    yield database
+    database.close()
+
+
+def add(database: Database, number: int, text: str = "") -> None:
+    database.run("INSERT INTO numbers VALUES (:n, :text)", {"n": number, "text": text})
+
+
+def numbers(database: Database) -> list[int]:
+    return [row[0] for row in database.rows("SELECT n FROM numbers ORDER BY n")]
+
+
+def run(code: str, *args: object, **kwargs) -> subprocess.Popen[str]:
+    """Start a program that has the path as its first argument."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, args)], cwd=ROOT, text=True, stdout=subprocess.PIPE, stdin=subprocess.PIPE,
+        **kwargs,
+    )  # fmt: skip
+
+
+def end(process: subprocess.Popen[str], text: str | None = None) -> str:
+    with process:
+        out, _ = process.communicate(text, timeout=30)
+    return out
+
+
+# -- the connection ----------------------------------------------------------------------------------------------
+
+
+def test_sqlite_is_new_enough_to_be_without_the_wal_reset_bug():
+    assert tuple(int(part) for part in sqlite_version().split(".")) >= (3, 51, 3)
+
+
+def test_every_setting_that_acked_means_kept_depends_on_is_on(database: Database):
+    assert database.pragma("journal_mode") == "wal"
+    assert database.pragma("synchronous") == 2
+    assert database.pragma("foreign_keys") == 1
+    assert database.pragma("cell_size_check") == 1
+    assert database.pragma("trusted_schema") == 0
+
+
+def test_closing_twice_is_harmless(path: Path):
+    database = Database(path)
+    database.close()
+    database.close()
+
+
+# -- transactions ------------------------------------------------------------------------------------------------
+
+
+def test_a_transaction_is_whole_or_not_there(database: Database):
+    with pytest.raises(KeyError), database.write():
+        add(database, 1)
+        raise KeyError
+    assert numbers(database) == []
+    with database.write():
+        add(database, 2)
+    assert numbers(database) == [2]
+
+
+def test_one_inside_another_fails_alone(database: Database):
+    with database.write():
+        add(database, 1)
+        with pytest.raises(KeyError), database.write():
+            add(database, 2)
+            with database.write():
+                add(database, 3)
+            raise KeyError
+        with database.write():
+            add(database, 4)
+    assert numbers(database) == [1, 4]
+
+
+def test_a_constraint_that_fails_inside_undoes_the_inner_part_and_no_more(database: Database):
+    with database.write():
+        add(database, 1)
+        with pytest.raises(Failure, match="UNIQUE"), database.write():
+            add(database, 2)
+            add(database, 1)
+        add(database, 3)
+    assert numbers(database) == [1, 3]
+
+
+def test_the_outer_one_failing_undoes_what_the_inner_one_kept(database: Database):
+    with pytest.raises(KeyError), database.write():
+        with database.write():
+            add(database, 1)
+        raise KeyError
+    assert numbers(database) == []
+
+
+def test_a_change_outside_a_transaction_is_a_bug(database: Database):
+    with pytest.raises(AssertionError):
+        add(database, 1)
+
+
+def test_after_sqlite_has_undone_everything_nothing_more_is_committed(database: Database):
+    """A full disk or an I/O error rolls the whole transaction back, from inside any savepoint.
+
+    Whoever takes that for the failure of one part and goes on must not commit the rest by itself.
+    """
+    with pytest.raises(Failure, match="undone"), database.write():
+        add(database, 1)
+        with pytest.raises(KeyError), database.write():
+            database._connection.execute("ROLLBACK")  # what SQLite does by itself
+            raise KeyError
+        for change in (lambda: add(database, 2), lambda: database.run_many("INSERT INTO numbers VALUES (3, '')", [{}]),
+                       lambda: database.run_script("INSERT INTO numbers VALUES (4, '')")):  # fmt: skip
+            with pytest.raises(Failure, match="undone"):
+                change()
+        with pytest.raises(Failure, match="undone"), database.write():
+            add(database, 5)
+    assert numbers(database) == []
+    with database.write():
+        add(database, 6)
+    assert numbers(database) == [6]
+
+
+def test_a_snapshot_stays_as_it_was_while_others_write(path: Path, database: Database):
+    other = Database(path)
+    with database.read():
+        assert numbers(database) == []
+        with other.write():
+            add(other, 1)
+        assert numbers(database) == []
+        with database.read():
+            assert numbers(database) == []
+    assert numbers(database) == [1]
+    other.close()
+
+
+def test_a_snapshot_ends_also_when_its_reader_fails(database: Database):
+    with pytest.raises(KeyError), database.read():
+        numbers(database)
+        raise KeyError
+    with database.write():
+        add(database, 1)
+    assert numbers(database) == [1]
+
+
+def test_reading_inside_a_transaction_sees_what_it_wrote(database: Database):
+    with database.write():
+        add(database, 1)
+        with database.read():
+            assert numbers(database) == [1]
+
+
+def test_another_connection_s_commit_is_noticed_and_one_s_own_is_not(path: Path, database: Database):
+    other = Database(path)
+    before = database.data_version()
+    with database.write():
+        add(database, 1)
+    assert database.data_version() == before
+    with other.write():
+        add(other, 2)
+    assert database.data_version() != before
+    other.close()
+
+
+def test_rows_are_read_no_further_than_their_weight_is_wanted(database: Database):
+    with database.write():
+        for number in range(10):
+            add(database, number, "x" * 10)
+
+    def first(most: int) -> list[int]:
+        rows = database.rows_until("SELECT n, text FROM numbers ORDER BY n", None, lambda row: len(row[1]), most)
+        return [row[0] for row in rows]
+
+    assert first(25) == [0, 1, 2]
+    assert first(1) == [0, 1]  # so that the one after a very large one is known to be there
+    assert first(1000) == list(range(10))
+    with database.write():  # no statement was left open
+        add(database, 99)
+
+
+# -- the queue of writers ----------------------------------------------------------------------------------------
+
+
+def test_two_connections_of_one_process_exclude_each_other(path: Path, database: Database):
+    other = Database(path, timeout_s=0.05)
+    with database.write(), pytest.raises(Unavailable) as caught, other.write():
+        pass
+    assert "busy" in caught.value.message
+    assert caught.value.retryable
+    with other.write():
+        add(other, 1)
+    other.close()
+
+
+def test_who_waits_in_time_gets_the_lock(path: Path, database: Database):
+    other = Database(path, timeout_s=20)
+    inside, seen = threading.Event(), []
+
+    def hold() -> None:
+        with database.write():
+            inside.set()
+            while not waiting_threads():
+                pass
+            add(database, 1)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert inside.wait(10)
+    with other.write():
+        seen.extend(numbers(other))
+    thread.join()
+    assert seen == [1]
+    other.close()
+
+
+def waiting_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "write-lock"]
+
+
+def test_who_gave_up_waiting_does_not_get_the_lock_later(tmp_path: Path):
+    path = tmp_path / "x.lock"
+    first, second, third = WriteLock(path, 5), WriteLock(path, 0.01), WriteLock(path, 5)
+    first.acquire()
+    with pytest.raises(Unavailable):
+        second.acquire()
+    first.release()
+    for thread in waiting_threads():
+        thread.join(10)
+    third.acquire()
+    assert third.held
+    assert not second.held
+    third.release()
+
+
+def test_the_lock_of_a_process_that_died_is_free(path: Path, database: Database):
+    code = "import sys; from pathlib import Path; from fedctl.store.database import Database\n" \
+           "with Database(Path(sys.argv[1])).write(): print('in', flush=True); sys.stdin.read()"
+    process = run(code, path)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "in\n"
+    process.send_signal(signal.SIGKILL)
+    end(process)
+    with database.write():
+        add(database, 1)
+
+
+def test_a_process_that_is_killed_in_mid_transaction_leaves_nothing_of_it(path: Path, database: Database):
+    code = """
+import sys
+from pathlib import Path
+from fedctl.store.database import Database
+database = Database(Path(sys.argv[1]))
+with database.write():
+    database.run("INSERT INTO numbers VALUES (1, 'kept')")
+with database.write():
+    # Much more than SQLite's cache: pages of it are in the log when the end comes.
+    database.run_many("INSERT INTO numbers VALUES (:n, :text)", ({"n": n, "text": "x" * 4000} for n in range(2, 2000)))
+    print("in", flush=True)
+    sys.stdin.read()
+"""
+    process = run(code, path)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "in\n"
+    process.send_signal(signal.SIGKILL)
+    end(process)
+    assert os.stat(f"{path}-wal").st_size > 1_000_000
+    assert numbers(database) == [1]
+    assert database.rows("pragma integrity_check") == [("ok",)]
+    with database.write():
+        add(database, 2)
+    assert numbers(database) == [1, 2]
+
+
+def test_several_processes_that_write_at_once_lose_nothing(path: Path, database: Database):
+    code = """
+import sys
+from pathlib import Path
+from fedctl.store.database import Database
+database = Database(Path(sys.argv[1]))
+sys.stdin.read()
+for n in range(100):
+    with database.write():
+        # Read, then write: without the lock two would read the same.
+        (highest,) = database.row("SELECT coalesce(max(n), 0) FROM numbers")
+        database.run("INSERT INTO numbers VALUES (:n, '')", {"n": highest + 1})
+database.close()
+"""
+    processes = [run(code, path) for _ in range(3)]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.stdin = None
+    assert [end(process) for process in processes] == [""] * 3
+    assert [process.returncode for process in processes] == [0] * 3
+    assert numbers(database) == list(range(1, 301))
+
+
+def test_closing_does_not_wait_for_a_writer_that_does_not_end(path: Path, database: Database):
+    other = Database(path, timeout_s=0.05)
+    with database.write():
+        other.close()
+    with database.write():
+        add(database, 1)
+
+
+# -- errors ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (apsw.FullError("full"), DiskFull), (apsw.CorruptError("x"), Corrupt), (apsw.NotADBError("x"), Corrupt),
+        (apsw.BusyError("x"), Unavailable), (apsw.LockedError("x"), Unavailable), (apsw.ReadOnlyError("x"), Denied),
+        (apsw.PermissionsError("x"), Denied), (apsw.IOError("x"), Failure), (apsw.ConstraintError("x"), Failure),
+        (apsw.TooBigError("x"), Failure), (OSError(28, "No space"), DiskFull), (OSError(30, "Read-only"), Denied),
+        (OSError(13, "Permission"), Denied), (OSError(5, "I/O"), Failure),
+    ],
+)  # fmt: skip
+def test_every_error_of_sqlite_and_the_system_comes_out_as_ours(tmp_path: Path, error: Exception, kind: type):
+    with pytest.raises(kind) as caught, translated(tmp_path / "a.db"):
+        raise error
+    assert type(caught.value) is kind
+    assert caught.value.__cause__ is error
+
+
+def test_a_lock_file_that_cannot_be_made_is_a_clear_error(tmp_path: Path):
+    (tmp_path / "a.db").touch()
+    (tmp_path / "a.lock").mkdir()
+    database = Database(tmp_path / "a.db")
+    with pytest.raises(Failure, match="cannot be used"), database.write():
+        pass
+    (tmp_path / "a.lock").rmdir()
+    database.close()
+
+
+@pytest.mark.parametrize("limit_kib", [64, 256, 1000])
+def test_a_file_that_may_not_grow_any_more_costs_the_transaction_and_nothing_else(path: Path, limit_kib: int):
+    code = """
+import resource, sys
+from pathlib import Path
+from fedctl.errors import FedctlError
+from fedctl.store.database import Database
+limit = int(sys.argv[2]) << 10
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+database = Database(Path(sys.argv[1]))
+for n in range(1, 10_000):
+    try:
+        with database.write():
+            database.run("INSERT INTO numbers VALUES (:n, :text)", {"n": n, "text": "x" * 10_000})
+    except FedctlError as error:
+        print(n, error.exit, error.message)
+        break
+"""
+    number, exit_, message = end(run(code, path, limit_kib)).split(" ", 2)
+    assert exit_ in ("1", "15"), message
+    database = Database(path)
+    assert numbers(database) == list(range(1, int(number)))
+    assert database.rows("pragma integrity_check") == [("ok",)]
+    with database.write():
+        add(database, 0)
+    database.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path):
+    """A file system of 1 MiB, where we may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_told_as_such_and_nothing_acked_is_lost(small_disk: Path):
+    path = small_disk / "a.db"
+    path.touch()
+    with_table(path)
+    database = Database(path)
+    kept = []
+    with pytest.raises(DiskFull) as caught:
+        for number in range(1000):
+            with database.write():
+                add(database, number, "x" * 10_000)
+            kept.append(number)
+    assert caught.value.exit == 15
+    assert kept
+    assert numbers(database) == kept
+    database.close()
+    again = Database(path)
+    assert numbers(again) == kept
+    assert again.rows("pragma integrity_check") == [("ok",)]
+    again.close()
+
+
+def test_a_disk_that_fills_up_inside_a_group_takes_the_whole_group(small_disk: Path):
+    path = small_disk / "a.db"
+    path.touch()
+    with_table(path)
+    database = Database(path)
+    refused = []
+    with pytest.raises(Failure, match="undone"), database.write():
+        for number in range(1000):
+            try:
+                with database.write():
+                    add(database, number, "x" * 10_000)
+            except DiskFull as error:
+                refused.append(error)
+                break
+        with pytest.raises(Failure, match="undone"), database.write():
+            add(database, -1, "small enough to fit")
+    assert len(refused) == 1
+    assert numbers(database) == []
+    database.close()
+
+
+def test_a_read_only_disk_is_denied(small_disk: Path):
+    path = small_disk / "a.db"
+    path.touch()
+    with_table(path)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(Denied), Database(path).write():
+        pass
+
+
+def test_the_lock_file_is_one_s_own_eyes_only(path: Path):
+    lock = WriteLock(path.with_suffix(".lock"), 1)
+    lock.acquire()
+    assert path.with_suffix(".lock").stat().st_mode & 0o777 == 0o600
+    descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR)
+    with pytest.raises(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(descriptor)
+    lock.release()

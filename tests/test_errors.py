@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from fedctl import errors
+
+EXITS = {
+    "failure": 1, "usage": 2, "partial": 3, "not_found": 4, "conflict": 5, "empty": 6, "unavailable": 7, "timeout": 8,
+    "denied": 9, "no_store": 10, "locked": 11, "corrupt": 13, "findings": 14, "disk_full": 15, "expired": 124,
+}  # fmt: skip
+
+
+def test_the_codes_and_exits_are_those_of_the_contract():
+    assert {code: kind.exit for code, kind in errors.BY_CODE.items()} == EXITS
+
+
+@pytest.mark.parametrize("code", EXITS)
+def test_an_error_comes_out_of_its_code_as_it_went_in(code: str):
+    before = errors.BY_CODE[code]("what", hint="do this", details={"n": 1})
+    after = errors.from_code(code, before.message, hint=before.hint, details=before.details)
+    assert type(after) is type(before)
+    assert after.as_dict() == before.as_dict()
+    assert set(after.as_dict()) == {"code", "exit", "message", "hint", "retryable", "details"}
+
+
+def test_a_code_of_a_newer_peer_is_a_failure():
+    assert type(errors.from_code("quota", "too much")) is errors.Failure
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.ENOSPC, errors.DiskFull), (errno.EDQUOT, errors.DiskFull), (errno.EACCES, errors.Denied),
+        (errno.EROFS, errors.Denied), (errno.EPERM, errors.Denied), (errno.EIO, errors.Failure), (errno.ENOTDIR, errors.Failure),
+    ],
+)  # fmt: skip
+def test_what_the_operating_system_says_has_a_code_too(number: int, kind: type[errors.FedctlError]):
+    assert type(errors.from_os(OSError(number, os.strerror(number)), "it cannot be written")) is kind

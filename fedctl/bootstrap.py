@@ -165,6 +165,10 @@ def run_hub(settings: Settings, options: HubOptions, on_ready: Callable[[HubInfo
         context.close()
 
 
+_detached: list[Any] = []
+"""Hubs that outlive this process: held here, for a `Popen` that is let go of complains that its child still runs."""
+
+
 def _detach_hub(settings: Settings, options: HubOptions) -> HubInfo:
     import subprocess
 
@@ -180,6 +184,7 @@ def _detach_hub(settings: Settings, options: HubOptions) -> HubInfo:
             stderr=log,
             start_new_session=True,
         )
+        _detached.append(process)
     finally:
         os.close(log)
     deadline = time.monotonic() + _START_WAIT_S

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the environment they name, the tables they print, the hubs they start, the texts they store.
+"""What the benchmarks share: the environment they name, their tables, the hubs they start, the texts they store.
 
 Not a program. The machine is taken to be noisy: whoever measures here measures two things side by side, interleaved,
 and reports medians and ratios, CPU time rather than wall time where that says the same.

@@ -99,10 +99,11 @@ def acks(args: argparse.Namespace, folder: Path, report: common.Report) -> None:
         url, pid = stack.enter_context(running_prototype(folder / "prototype"))
         for batch in (1, 10, 100):
             common_spec = {"what": "acks", "batch": batch, "seconds": seconds, "clients": CLIENTS}
+            ours = common_spec | {"url": hub.url, "pid": hub.pid, "token": issue(hub)}
             specs = {
                 "prototype": common_spec | {"url": url, "pid": pid, "lean": True, "prototype": True},
-                "fedctl, lean client": common_spec | {"url": hub.url, "pid": hub.pid, "token": issue(hub), "lean": True},
-                "fedctl, AsyncCaller": common_spec | {"url": hub.url, "pid": hub.pid, "token": issue(hub)},
+                "fedctl, lean client": ours | {"lean": True},
+                "fedctl, AsyncCaller": ours,
                 "fedctl, AsyncCaller, Unix socket": common_spec | {"url": hub.socket, "pid": hub.pid},
             }
             if batch == 1:
@@ -460,7 +461,7 @@ async def load_paced(spec: dict[str, Any]) -> dict[str, float]:
     async with asyncio.TaskGroup() as tasks:
         for number in range(int(spec["rate"] * spec["seconds"])):
             due = began + number / spec["rate"]
-            while (left := due - time.perf_counter()) > 0:
+            while (left := due - time.perf_counter()) > 0:  # noqa: ASYNC110  a clock is no event
                 await asyncio.sleep(left if left > 0.0005 else 0)
             client = await free.get()
             late.append(time.perf_counter() - due)
@@ -520,10 +521,10 @@ class Prototype:
         self.path = path
         db = self.open()
         db.execute("pragma journal_mode=WAL").fetchall()
-        db.execute("CREATE TABLE IF NOT EXISTS e (seq INTEGER PRIMARY KEY, id TEXT UNIQUE, task TEXT, body TEXT) STRICT")
+        db.execute("CREATE TABLE IF NOT EXISTS e (seq INTEGER PRIMARY KEY, id TEXT UNIQUE, task TEXT, body TEXT)")
         db.execute(
-            "CREATE VIRTUAL TABLE IF NOT EXISTS w USING fts5 (task, input, output, content = '', contentless_delete = 1,"
-            " tokenize = 'porter unicode61 remove_diacritics 2')"
+            "CREATE VIRTUAL TABLE IF NOT EXISTS w USING fts5 (task, input, output, content = '',"
+            " contentless_delete = 1, tokenize = 'porter unicode61 remove_diacritics 2')"
         )
         db.execute("INSERT INTO w (w, rank) VALUES ('automerge', 0)")
         db.execute("INSERT INTO w (w, rank) VALUES ('crisismerge', 64)")

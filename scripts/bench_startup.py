@@ -84,8 +84,8 @@ def main() -> None:
         report = common.Report("startup", args, folder)
         home = folder / "home"
         fill(home)
-        with common.hub(copy_of(home, folder / "hub-home")) as hub:
-            cases = commands(folder, home, hub)
+        with common.hub(copy_of(home, folder / "hub-home")):
+            cases = commands(folder, home)
             times = run_all(cases, rounds)
         report.table(f"CPU of a whole process, median of {rounds} interleaved runs", rows(times))
         report.end()
@@ -113,7 +113,7 @@ def copy_of(home: Path, place: Path) -> Path:
     return place
 
 
-def commands(folder: Path, home: Path, hub: common.RunningHub) -> dict[str, tuple[list[str], dict[str, str]]]:
+def commands(folder: Path, home: Path) -> dict[str, tuple[list[str], dict[str, str]]]:
     """Return name -> (command line, environment)."""
     from fedctl.recall.embedder import ON_BOARD
 

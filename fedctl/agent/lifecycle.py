@@ -347,7 +347,7 @@ class AgentLife:
     # -- connecting --------------------------------------------------------------------------------------------------
 
     async def _register(self) -> None:
-        await self._call(
+        await self._link.call(
             a.RegisterAgent(
                 id=self.plan.agent_id,
                 type=self.plan.type,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import os
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from fedctl import bootstrap, config
 from fedctl.clock import Clock
-from fedctl.errors import Conflict, Expired, Unavailable, from_code
+from fedctl.errors import Conflict, Expired, Unavailable, UsageError, from_code
 from fedctl.messages.memory import QueryEpisodes, StoreEpisodes
 from fedctl.model.episode import EpisodeDraft, EpisodeFilter
 from fedctl.model.time import parse_duration_ms
@@ -282,4 +283,8 @@ class Spawning:
 
 
 def _ms(duration: str | float) -> int:
-    return parse_duration_ms(duration) if isinstance(duration, str) else round(duration * 1000)
+    if isinstance(duration, str):
+        return parse_duration_ms(duration)
+    if not math.isfinite(duration):
+        raise UsageError(f"{duration} is not a duration", hint='seconds, or a text such as "90s"')
+    return round(duration * 1000)

@@ -85,9 +85,7 @@ async def live(orders: Orders) -> Report:
         stored.append(await agent.execute(_iterate, orders, iteration))
         iteration += 1
     ending = await agent.destroy()
-    return Report(
-        role=orders.role, agent_id=agent.agent_id, iterations=iteration, stored_ids=stored, ending=ending
-    )
+    return Report(role=orders.role, agent_id=agent.agent_id, iterations=iteration, stored_ids=stored, ending=ending)
 
 
 async def _iterate(agent: EphemeralAgent, orders: Orders, iteration: int) -> str:

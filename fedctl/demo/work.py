@@ -88,10 +88,7 @@ def run_doctests(module: str) -> dict[str, object]:
 def main() -> None:
     """Do one piece of work and print what came of it."""
     kind, subject = sys.argv[1:3]
-    if kind == "doctest":
-        found = run_doctests(subject)
-    else:
-        found = {"read": read, "compile": compile_}[kind](Path(subject))
+    found = run_doctests(subject) if kind == "doctest" else {"read": read, "compile": compile_}[kind](Path(subject))
     print(json.dumps(found))  # noqa: T201  this is a program of its own
 
 

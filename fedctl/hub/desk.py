@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fedctl.hub.sweeper import Sweeper
     from fedctl.hub.writer import Writer
     from fedctl.messages.base import Request
+    from fedctl.model.agent import Agent
     from fedctl.operations.context import Context
 
 
@@ -211,9 +212,15 @@ class Desk:
         if job.error is not None:
             peer.send(peer.session.fail(call_id, job.error))
             return
-        if isinstance(job.answer, AgentAnswer) and isinstance(job.request, RegisterAgent | ReportAgent):
-            self._sweeper.registered(peer, job.answer.agent)
+        if isinstance(job.answer, AgentAnswer):
+            self._note_agent(peer, job.request, job.answer.agent)
         peer.send(peer.session.answer(call_id, job.answer))
+
+    def _note_agent(self, peer: Peer, request: Request[Any], agent: Agent) -> None:
+        """Tie an agent's life to the session it registered through; what others report of it ties nothing."""
+        own = isinstance(request, ReportAgent) and (agent.tenant_id, agent.id) in peer.agents
+        if own or isinstance(request, RegisterAgent):
+            self._sweeper.registered(peer, agent)
 
     # -- the hub's own requests --------------------------------------------------------------------------------------
 

@@ -55,10 +55,12 @@ __all__ = ["Hub", "HubServerOptions"]
 READER_THREADS = 3
 BACKLOG = 1024
 FIGURES_EVERY_S = 10.0
+STOP_S = 4.0
+"""How long a stop may take in all, the end of the process not counted: with that it is over within 5 s."""
 DRAIN_S = 2.0
-"""How long a stop waits for what is in flight; with the two below, all of a stop is over within 5 s."""
+"""How long it waits for what is in flight."""
 CLOSE_S = 1.0
-JOIN_S = 1.0
+"""How long a WebSocket peer may take to say goodbye."""
 LOCK_TRIES = 10
 LOCK_PAUSE_S = 0.02
 
@@ -99,6 +101,7 @@ class Hub:
         self._failure: FedctlError | None = None
         self._info: HubInfo | None = None
         self._ready = False
+        self._stop_by_s = 0.0
 
     # -- what operations may ask (HubSide) -------------------------------------------------------------------------
 
@@ -139,12 +142,12 @@ class Hub:
             listeners = stack.enter_context(_listeners(self._options))
             self._start_threads()
             stack.push_async_callback(self._end)
+            self._take_signals(stack)
             await self._listen(listeners, stack)
             self._sweeper.start()
             self._ready = True
             self._write_info(stack)
             self._log.basic("hub.started", pid=os.getpid(), url=self.info().url, home=str(self._options.home))
-            self._take_signals(stack)
             figures = asyncio.create_task(self._log_figures())
             self._on_ready(self.info())
             await self._stopping.wait()
@@ -160,6 +163,7 @@ class Hub:
     def _begin_stop(self) -> None:
         if self._stopping is not None and not self._stopping.is_set():
             self._ready = False
+            self._stop_by_s = self._clock.monotonic_s() + STOP_S
             self._desk.closing = self._desk.closing or Unavailable("the hub is stopping", hint="try again in a moment")
             self._stopping.set()
 
@@ -344,8 +348,10 @@ class Hub:
         parts = (self._background, self._feed, self._readers, self._writer)
         for part in parts:
             part.stop()
-        deadline_s = self._clock.monotonic_s() + JOIN_S
-        ended = [await asyncio.to_thread(part.join, max(0.0, deadline_s - self._clock.monotonic_s())) for part in parts]
+        # The background may be in the middle of a slice of embedding, which nothing interrupts.
+        ended = [
+            await asyncio.to_thread(part.join, max(0.1, self._stop_by_s - self._clock.monotonic_s())) for part in parts
+        ]
         if self._failure is None:
             try:
                 self._context.store.checkpoint(truncate=all(ended))

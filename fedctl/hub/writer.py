@@ -1,7 +1,7 @@
 """The one thread that writes: it takes whatever is waiting, commits it together, and answers after the commit.
 
-Each request has a savepoint of its own, so one that is refused takes nothing from the others; one fsync pays for
-all. There is no lingering: while a group is being committed the next one gathers by itself.
+A request that is refused takes nothing from the others, and one fsync pays for all. There is no lingering: while a
+group is being committed the next one gathers by itself.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from fedctl.errors import Corrupt, DiskFull, Failure, FedctlError, Unavailable
-from fedctl.hub.jobs import Budget, Job, carry_out, internal
+from fedctl.hub.coalesce import bundles, carry_out_together
+from fedctl.hub.jobs import Budget, Job, internal
 from fedctl.messages.memory import StoreAnswer
+from fedctl.store.database import SpoiltError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,12 +113,10 @@ class Writer:
             _refuse_all(group, self._broken)
             return
         try:
-            with self._context.store.write():
-                for job in group:
-                    carry_out(self._context, job, self._log)
-                    if isinstance(job.error, DiskFull | Corrupt):
-                        # SQLite may have rolled everything back by itself: what came before is not safe either.
-                        raise _GroupLostError(job.error)  # out of the transaction, so that it is undone
+            try:
+                self._carry_out(group, apart=False)
+            except SpoiltError:
+                self._carry_out(group, apart=True)
         except _GroupLostError as lost:
             self._lose(group, lost.error)
         except FedctlError as error:
@@ -126,6 +126,24 @@ class Writer:
         else:
             self._figures.committed(sum(_acked(job.answer) for job in group))
             self._committed()
+
+    def _carry_out(self, group: list[Job], *, apart: bool) -> None:
+        """Carry a group out in one transaction, each with a savepoint of its own if `apart`.
+
+        Savepoints cost a third of it all, and few requests fail once they have begun to write: so all is tried
+        without them first, and done again with them when one did.
+        """
+        with self._context.store.write(apart=apart):
+            for bundle in bundles(group):
+                for job in bundle:
+                    job.answer = job.error = None
+                carry_out_together(self._context, bundle, self._log)
+                lost = next((job.error for job in bundle if isinstance(job.error, DiskFull | Corrupt)), None)
+                if lost is not None:
+                    # SQLite may have rolled everything back by itself: what came before is not safe either.
+                    raise _GroupLostError(lost)  # out of the transaction, so that it is undone
+                if self._context.store.spoilt:
+                    break
 
     def _lose(self, group: list[Job], error: FedctlError) -> None:
         """Refuse a group that was not committed. A full disk or a busy store passes; anything else is the end."""

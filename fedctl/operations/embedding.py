@@ -301,6 +301,8 @@ def parts(ctx: Context, tenant_key: int, model: Model) -> list[Part]:
     """Return all of a tenant's vectors, from the snapshot where it can be trusted and from rows where not."""
     with ctx.store.read():
         snapshot = ctx.store.embeddings.snapshot(tenant_key, model.key)
+        if snapshot is None:  # nor is a file that was forgotten to be kept open
+            ctx.recall.open_parts.pop((tenant_key, model.key), None)
         part = None if snapshot is None else _open(ctx, tenant_key, model, snapshot)
         through = 0 if part is None or snapshot is None else snapshot.through_key
         found = [] if part is None else [part]

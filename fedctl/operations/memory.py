@@ -39,6 +39,9 @@ QUERY_EMBED_BUDGET_S = 2.0
 """How long a query without a hub embeds what still waits, before it searches."""
 _NORM_TOLERANCE = 0.02
 _EMBED_MAX_TEXTS = 64
+_NOBODY = -1
+"""The key of a tenant that has nothing yet."""
+_DAY_MS = 86_400_000
 _READ_AT_ONCE = 20
 """Episodes read at a time where it is not known how large they are."""
 
@@ -158,9 +161,9 @@ def _insert(ctx: Context, tenant_key: int, fresh: Sequence[tuple[int, NewEpisode
     if not fresh:
         return
     per_agent: dict[str, int] = {}
-    for seq, row, _ in fresh:
-        detail = {"agent_id": row.agent_id} if row.agent_id else None
-        ctx.store.changes.add(tenant_key, "episode_stored", row.id, now_ms=now_ms, detail=detail, seq=seq)
+    logged = [(seq, row.id, {"agent_id": row.agent_id} if row.agent_id else None) for seq, row, _ in fresh]
+    ctx.store.changes.add_all(tenant_key, "episode_stored", logged, now_ms=now_ms)
+    for _, row, _ in fresh:
         if row.agent_id:
             per_agent[row.agent_id] = per_agent.get(row.agent_id, 0) + 1
     ctx.store.episodes.add(tenant_key, ((seq, row) for seq, row, _ in fresh))
@@ -384,6 +387,8 @@ def _by_meaning(ctx: Context, tenant_key: int, request: m.QueryEpisodes, search:
 def get(ctx: Context, who: Principal, request: m.GetEpisodes) -> m.GetAnswer:
     """Fetch episodes by id, as many as fit in a page."""
     wanted = list(dict.fromkeys(request.ids))
+    if len(wanted) > limits.BATCH_MAX_ITEMS:
+        raise UsageError(f"one call fetches at most {limits.BATCH_MAX_ITEMS} episodes, not {len(wanted)}")
     for episode_id in wanted:
         limits.check_id("episode", episode_id)
     tenant = _tenant(ctx, who)
@@ -563,7 +568,7 @@ def _pull_after(  # noqa: PLR0913
 def stats(ctx: Context, who: Principal, _request: m.MemoryStats) -> m.MemoryStatsAnswer:
     """Count what the tenant has."""
     tenant = _tenant(ctx, who)
-    key = -1 if tenant is None else tenant[0]
+    key = _NOBODY if tenant is None else tenant[0]
     with ctx.store.read():
         model = embedding.active_model(ctx)
         return m.MemoryStatsAnswer(
@@ -597,32 +602,28 @@ def _index_stats(ctx: Context, tenant_key: int, model: Model | None) -> m.IndexS
 
 def reindex(ctx: Context, who: Principal, request: m.Reindex) -> m.ReindexAnswer:
     """Do one step of re-embedding; the step that leaves nothing behind rewrites the index file."""
-    tenant = _tenant(ctx, who)
-    if tenant is None:
-        return m.ReindexAnswer(embedded=0, remaining=0, model=ctx.recall.model_tag)
     if request.begin:
+        tenant = _tenant(ctx, who)
         with ctx.store.write():
             before = embedding.active_model(ctx)
             model = embedding.adopt_model(ctx, switch=True)
             assert model is not None
             # Another model is another space for every tenant of the store, so all of them are queued.
             switched = before is not None and before.id != model.id
-            ctx.store.embeddings.enqueue_missing(None if switched else tenant[0], model.key)
-        return m.ReindexAnswer(
-            embedded=0, remaining=ctx.store.embeddings.pending(None if switched else tenant[0]), model=model.id
-        )
-    before_count = ctx.store.embeddings.pending(None if who.may("operator") else tenant[0])
-    scope = None if who.may("operator") else tenant[0]
-    remaining = embedding.embed_pending(ctx, budget_s=request.budget_ms / 1000, tenant_key=scope)
+            scope = None if switched else _NOBODY if tenant is None else tenant[0]
+            ctx.store.embeddings.enqueue_missing(scope, model.key)
+        return m.ReindexAnswer(embedded=0, remaining=ctx.store.embeddings.pending(scope), model=model.id)
+    # The steps are for all tenants: whoever may take them looks after the whole store.
+    waiting = ctx.store.embeddings.pending(None)
+    remaining = embedding.embed_pending(ctx, budget_s=min(request.budget_ms, _DAY_MS) / 1000)
     if not remaining:
-        _finish_reindex(ctx, tenant[0], everyone=scope is None)
-    return m.ReindexAnswer(embedded=max(before_count - remaining, 0), remaining=remaining, model=ctx.recall.model_tag)
+        _finish_reindex(ctx)
+    return m.ReindexAnswer(embedded=max(waiting - remaining, 0), remaining=remaining, model=ctx.recall.model_tag)
 
 
-def _finish_reindex(ctx: Context, tenant_key: int, *, everyone: bool) -> None:
+def _finish_reindex(ctx: Context) -> None:
     model = embedding.active_model(ctx)
-    keys = [key for key, _ in ctx.store.tenants.all()] if everyone else [tenant_key]
-    for key in keys:
+    for key, _ in ctx.store.tenants.all():
         if model is not None:
             with ctx.store.write():
                 ctx.store.embeddings.drop_other_models(key, model.key)
@@ -633,9 +634,11 @@ def _finish_reindex(ctx: Context, tenant_key: int, *, everyone: bool) -> None:
 
 def _mend_words(ctx: Context, tenant_key: int) -> None:
     """Build a tenant's words anew where they do not agree with its episodes."""
+    with ctx.store.read():
+        if ctx.store.episodes.words_are_whole(tenant_key):
+            return
     with ctx.store.write():
-        if not ctx.store.episodes.words_are_whole(tenant_key):
-            ctx.store.episodes.rebuild_words(tenant_key, _word_rows(ctx, tenant_key))
+        ctx.store.episodes.rebuild_words(tenant_key, _word_rows(ctx, tenant_key))
 
 
 def _word_rows(ctx: Context, tenant_key: int) -> Iterator[dict[str, Any]]:
@@ -681,6 +684,8 @@ def check_filter(filter_: EpisodeFilter) -> None:
             raise UsageError(f"{operator!r} compares nothing", hint="use " + " ".join(WHERE_OPERATORS))
         limits.check_text("the path of a condition", path, empty_ok=False)
         limits.check_json("the value of a condition", value)
+    if filter_.where and len(_json("a condition", filter_.where)) > limits.QUERY_MAX_BYTES:
+        raise UsageError(f"conditions on metadata have at most {limits.QUERY_MAX_BYTES:,} characters as JSON")
 
 
 def _tenant(ctx: Context, who: Principal) -> tuple[int, str] | None:

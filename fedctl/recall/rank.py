@@ -46,13 +46,17 @@ def fuse(
     best_semantic = max((value for value in semantic.values() if value > 0), default=0.0)
     best_keyword = max((value for value in keyword.values() if value > 0), default=0.0)
     both = bool(semantic) and bool(keyword)
-    semantic_share = (SEMANTIC_WEIGHT if both else 1.0) / best_semantic if best_semantic else 0.0
-    keyword_share = (1 - SEMANTIC_WEIGHT if both else 1.0) / best_keyword if best_keyword else 0.0
+    semantic_share = SEMANTIC_WEIGHT if both else 1.0
+    keyword_share = 1 - SEMANTIC_WEIGHT if both else 1.0
     scored = []
     for key, reward in rewards.items():
         cosine, bm25 = semantic.get(key), keyword.get(key)
         factor = reward_factor(reward, reward_weight)
-        relevance = semantic_share * max(cosine or 0.0, 0.0) + keyword_share * max(bm25 or 0.0, 0.0)
+        relevance = 0.0
+        if cosine is not None and cosine > 0:
+            relevance += semantic_share * (cosine / best_semantic)
+        if bm25 is not None and bm25 > 0:
+            relevance += keyword_share * (bm25 / best_keyword)
         scored.append(Scored(key, relevance * factor, cosine, bm25, factor))
     scored.sort(key=lambda one: (-one.score, -one.key))
     return scored

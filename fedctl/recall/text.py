@@ -8,7 +8,9 @@ from typing import Any
 TEXT_FORM = "1"
 """Part of the tag of every vector: another way of putting the text together makes other vectors."""
 
-_WORD = re.compile(r"\w[\w\u0300-\u036f]*")  # with accents that are characters of their own, as the index takes them
+# With the accents that are characters of their own, as the index takes them. What the index breaks up (it knows no
+# underscores) it looks for as a phrase, which takes the longer the more parts there are: hence a limit.
+_WORD = re.compile(r"[^\W_][\w\u0300-\u0331]{0,127}")
 _MAX_WORDS = 64
 
 STOP_WORDS = frozenset(

@@ -11,6 +11,8 @@ from fedctl.model.time import to_rfc3339
 from fedctl.store.queries import load
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from fedctl.store.database import Database
 
 
@@ -25,27 +27,31 @@ class Changes:
         """Return the sequence of the newest change, 0 when there is none."""
         return int(self._db.value(self._sql["last_seq"]))
 
-    def add(  # noqa: PLR0913  one parameter a column
-        self, tenant_key: int, kind: EventKind, subject: str, *, now_ms: int, detail: dict[str, Any] | None = None,
-        seq: int | None = None,
-    ) -> int:  # fmt: skip
-        """Append one change and return its sequence. Inside a write transaction.
-
-        `seq` may be given by a caller who has read `last_seq` in this transaction and counts on by itself.
-        """
-        number = self.last_seq() + 1 if seq is None else seq
-        self._db.run(
-            self._sql["add"],
-            {
-                "seq": number,
-                "tenant_key": tenant_key,
-                "kind": kind,
-                "subject": subject,
-                "detail": msgspec.json.encode(detail).decode() if detail else None,
-                "now_ms": now_ms,
-            },
-        )
+    def add(
+        self, tenant_key: int, kind: EventKind, subject: str, *, now_ms: int, detail: dict[str, Any] | None = None
+    ) -> int:
+        """Append one change and return its sequence. Inside a write transaction."""
+        number = self.last_seq() + 1
+        self.add_all(tenant_key, kind, [(number, subject, detail)], now_ms=now_ms)
         return number
+
+    def add_all(
+        self, tenant_key: int, kind: EventKind, changes: Iterable[tuple[int, str, dict[str, Any] | None]], *,
+        now_ms: int,
+    ) -> None:  # fmt: skip
+        """Append changes of one kind: (seq, subject, detail). Inside a write transaction.
+
+        They are numbered by the caller, who has read `last_seq` in this transaction and counts on by itself.
+        """
+        encode = msgspec.json.encode
+        self._db.run_many(
+            self._sql["add"],
+            [
+                {"seq": seq, "tenant_key": tenant_key, "kind": kind, "subject": subject,
+                 "detail": encode(detail).decode() if detail else None, "now_ms": now_ms}
+                for seq, subject, detail in changes
+            ],
+        )  # fmt: skip
 
     def after(self, seq: int, limit: int) -> list[Event]:
         """Return up to `limit` changes of all tenants that came after `seq`, in order."""

@@ -97,6 +97,10 @@ class WriteLock:
         return self._descriptor >= 0
 
 
+class SpoiltError(Exception):
+    """A transaction whose parts were not kept apart was undone, because one of them failed."""
+
+
 class Database:
     """One connection to one SQLite file, for one thread at a time.
 
@@ -105,10 +109,16 @@ class Database:
 
     def __init__(self, path: Path | None, *, timeout_s: float = 30.0) -> None:
         self.path = path
+        self._errors = Translation(path)
         self._depth = 0
         self._reads = 0
+        self._apart = True
+        self.spoilt = False
+        """Whether a part of the transaction failed that had no savepoint: the whole can only be undone."""
+        self.undone = 0
+        """How often something was rolled back: what was read inside a transaction before may be gone."""
         self._lock = None if path is None else WriteLock(path.with_suffix(".lock"), timeout_s)
-        with translated(path):
+        with self._errors:
             self._connection = self._open(path)
 
     @staticmethod
@@ -138,7 +148,7 @@ class Database:
 
     def rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
         """Return all rows of one statement."""
-        with translated(self.path):
+        with self._errors:
             return self._connection.execute(sql, parameters).fetchall()
 
     def rows_until(
@@ -150,7 +160,7 @@ class Database:
         """
         found: list[Row] = []
         total = 0
-        with translated(self.path), contextlib.closing(self._connection.cursor()) as cursor:
+        with self._errors, contextlib.closing(self._connection.cursor()) as cursor:
             for row in cursor.execute(sql, parameters):
                 found.append(row)
                 total += weight(row)
@@ -171,20 +181,20 @@ class Database:
     def run(self, sql: str, parameters: Mapping[str, Any] | None = None) -> int:
         """Execute one statement inside a write transaction; return how many rows it changed."""
         self._check_open()
-        with translated(self.path):
+        with self._errors:
             self._connection.execute(sql, parameters).fetchall()
             return self._connection.changes()
 
     def run_many(self, sql: str, parameters: Iterable[Mapping[str, Any]]) -> None:
         """Execute one statement for each set of parameters inside a write transaction."""
         self._check_open()
-        with translated(self.path):
+        with self._errors:
             self._connection.executemany(sql, parameters).fetchall()
 
     def run_script(self, sql: str) -> None:
         """Execute several statements inside a write transaction; their rows are dropped."""
         self._check_open()
-        with translated(self.path):
+        with self._errors:
             self._connection.execute(sql).fetchall()
 
     def _check_open(self) -> None:
@@ -212,19 +222,24 @@ class Database:
     # -- transactions ------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def write(self) -> Iterator[None]:
+    def write(self, *, apart: bool = True) -> Iterator[None]:
         """Hold a write transaction.
 
         The outermost one queues on the lock file and ends with a commit that is on disk; one inside another is a
         savepoint. This is all there is to group commit: hold the outer, let each request take its own.
+
+        Each savepoint makes FTS5 write out the words it has gathered, as a segment of their own. An outermost one
+        that is not `apart` does without them: those inside it share its fate, and after one of them has failed it
+        ends with `SpoiltError` instead of a commit.
         """
         if self._depth:
-            with self._savepoint():
+            with self._savepoint() if self._apart else self._shared():
                 yield
             return
+        self._apart = apart
         assert not self._reads, "a snapshot that is being read cannot be written"
         if self._lock is not None:
-            with translated(self.path):
+            with self._errors:
                 self._lock.acquire()
         try:
             with self._transaction():
@@ -235,15 +250,18 @@ class Database:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        with translated(self.path):
+        with self._errors:
             self._connection.execute("BEGIN IMMEDIATE")
         self._depth = 1
         try:
             yield
             self._check_open()
-            with translated(self.path):
+            if self.spoilt:
+                raise SpoiltError
+            with self._errors:
                 self._connection.execute("COMMIT")
         except BaseException:
+            self.undone += 1
             # SQLite has rolled back by itself after some errors (disk full, I/O): then there is nothing left to do.
             if self._connection.in_transaction:
                 with contextlib.suppress(apsw.Error):  # what led here is the error to tell
@@ -251,17 +269,31 @@ class Database:
             raise
         finally:
             self._depth = 0
+            self.spoilt = False
+
+    @contextlib.contextmanager
+    def _shared(self) -> Iterator[None]:
+        self._check_open()
+        self._depth += 1
+        try:
+            yield
+        except BaseException:
+            self.spoilt = True
+            raise
+        finally:
+            self._depth -= 1
 
     @contextlib.contextmanager
     def _savepoint(self) -> Iterator[None]:
         name = f"level_{self._depth}"
         self._check_open()
-        with translated(self.path):
+        with self._errors:
             self._connection.execute(f"SAVEPOINT {name}")
         self._depth += 1
         try:
             yield
         except BaseException:
+            self.undone += 1
             if self._connection.in_transaction:
                 try:
                     self._connection.execute(f"ROLLBACK TO {name}")
@@ -271,7 +303,7 @@ class Database:
                         self._connection.execute("ROLLBACK")
             raise
         else:
-            with translated(self.path):
+            with self._errors:
                 self._connection.execute(f"RELEASE {name}")
         finally:
             self._depth -= 1
@@ -282,7 +314,7 @@ class Database:
         if self._depth or self._reads:
             yield
             return
-        with translated(self.path):
+        with self._errors:
             self._connection.execute("BEGIN")
         self._reads = 1
         try:
@@ -304,7 +336,7 @@ class Database:
         if self.path is None:
             return
         mode = apsw.SQLITE_CHECKPOINT_TRUNCATE if truncate else apsw.SQLITE_CHECKPOINT_PASSIVE
-        with translated(self.path), contextlib.suppress(apsw.BusyError, apsw.LockedError):
+        with self._errors, contextlib.suppress(apsw.BusyError, apsw.LockedError):
             self._connection.wal_checkpoint(mode=mode)
 
     def stop_autocheckpoint(self) -> None:
@@ -326,30 +358,47 @@ def sqlite_version() -> str:
     return apsw.sqlite_lib_version()
 
 
-@contextlib.contextmanager
-def translated(path: Path | None) -> Iterator[None]:
-    """Map SQLite's and the operating system's errors to ours."""
-    try:
-        yield
-    except apsw.FullError as error:
-        raise DiskFull("the disk is full: the write was refused", hint="free some space and try again") from error
-    except (apsw.CorruptError, apsw.NotADBError) as error:
-        raise _damaged(path, error) from error
-    except (apsw.BusyError, apsw.LockedError) as error:
-        raise Unavailable(f"the store is busy: {error}", hint="try again") from error
-    except (apsw.ReadOnlyError, apsw.PermissionsError, apsw.AuthError) as error:
-        raise Denied(f"the store cannot be written: {error}", hint=f"check the permissions of {path}") from error
-    except apsw.CantOpenError as error:
-        raise _cannot_open(path, error) from error
-    except apsw.IOError as error:
+class Translation:
+    """Maps SQLite's and the operating system's errors to ours; stateless, so one serves for all of a connection."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        """Raise our error in the place of theirs."""
+        if isinstance(error, apsw.Error | OSError):
+            raise _translated(self._path, error) from error
+
+
+def translated(path: Path | None) -> Translation:
+    """Map SQLite's and the operating system's errors to ours, in a `with`."""
+    return Translation(path)
+
+
+def _translated(path: Path | None, error: apsw.Error | OSError) -> FedctlError:  # noqa: PLR0911  one return an error
+    if isinstance(error, apsw.FullError):
+        return DiskFull("the disk is full: the write was refused", hint="free some space and try again")
+    if isinstance(error, apsw.CorruptError | apsw.NotADBError):
+        return _damaged(path, error)
+    if isinstance(error, apsw.BusyError | apsw.LockedError):
+        return Unavailable(f"the store is busy: {error}", hint="try again")
+    if isinstance(error, apsw.ReadOnlyError | apsw.PermissionsError | apsw.AuthError):
+        return Denied(f"the store cannot be written: {error}", hint=f"check the permissions of {path}")
+    if isinstance(error, apsw.CantOpenError):
+        return _cannot_open(path, error)
+    if isinstance(error, apsw.IOError):
         # A short write for want of space surfaces as an I/O error from some file systems.
         if path is not None and _is_full(path):
-            raise DiskFull("the disk is full: the write was refused", hint="free some space and try again") from error
-        raise Failure(f"reading or writing the store failed: {error}", hint="check the disk") from error
-    except apsw.Error as error:
-        raise Failure(f"SQLite: {error}") from error
-    except OSError as error:
-        raise from_os(error, "the store cannot be used", hint=f"check {path}") from error
+            return DiskFull("the disk is full: the write was refused", hint="free some space and try again")
+        return Failure(f"reading or writing the store failed: {error}", hint="check the disk")
+    if isinstance(error, apsw.Error):
+        return Failure(f"SQLite: {error}")
+    return from_os(error, "the store cannot be used", hint=f"check {path}")
 
 
 def _damaged(path: Path | None, error: apsw.Error) -> FedctlError:

@@ -78,9 +78,14 @@ class Store:
             _fill(database, clock)
         return cls(database)
 
-    def write(self) -> AbstractContextManager[None]:
-        """Hold a write transaction; inside another one, a savepoint of it."""
-        return self.database.write()
+    def write(self, *, apart: bool = True) -> AbstractContextManager[None]:
+        """Hold a write transaction; inside another one, a savepoint of it unless that one is not `apart`."""
+        return self.database.write(apart=apart)
+
+    @property
+    def spoilt(self) -> bool:
+        """Whether a write transaction that is not `apart` can only be undone."""
+        return self.database.spoilt
 
     def read(self) -> AbstractContextManager[None]:
         """Hold one snapshot over several questions."""

@@ -17,14 +17,18 @@ class Tenants:
         self._db = database
         self._sql = load("tenant")
         self._known: dict[str, int] = {}
+        self._undone = database.undone
 
     def key(self, name: str) -> int | None:
         """Return the tenant's key, or None when nothing was ever kept for it."""
+        if self._undone != self._db.undone:
+            # A tenant that was made in what was rolled back is none; keys are never changed or reused otherwise.
+            self._known.clear()
+            self._undone = self._db.undone
         found = self._known.get(name)
         if found is None:
             found = self._db.value(self._sql["key"], {"name": name})
-            if found is not None and not self._db.writing:
-                # Inside a transaction it may still be rolled back; keys are never changed or reused otherwise.
+            if found is not None:
                 self._known[name] = found
         return found
 

@@ -28,10 +28,11 @@ READY_WITHIN_S = 30.0
 
 def use_environment() -> None:
     """Go on in the project's virtual environment when this interpreter has no fedctl."""
+    tried = os.environ.pop("FEDCTL_PROVE_TRIED", None)
     if importlib.util.find_spec("msgspec") is not None and importlib.util.find_spec("fedctl") is not None:
         return
     python = ROOT / os.environ.get("FEDCTL_VENV", ".venv") / "bin" / "python"
-    if not python.exists() or os.environ.get("FEDCTL_PROVE_TRIED"):
+    if not python.exists() or tried:
         sys.exit(f"{python} has no fedctl: run scripts/test once, it makes the environment")
     os.environ["FEDCTL_PROVE_TRIED"] = "1"
     os.execv(python, [str(python), *sys.argv])

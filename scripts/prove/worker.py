@@ -64,7 +64,10 @@ class Writer:
             results = self._caller.call(StoreEpisodes(episodes=drafts)).results
             if not all(result.ok for result in results):
                 raise SystemExit(f"{self._options.name}: refused: {[one.error for one in results if not one.ok][:1]}")
-            return not self._options.barrier or not self._caller.call(QueryEpisodes(text="barrier", k=1)).notes
+            return (
+                not self._options.barrier
+                or not self._caller.call(QueryEpisodes(text="barrier", k=1, mode="keyword")).notes
+            )
         except (Unavailable, Timeout) as error:
             if self._options.barrier and "gone" in error.message:
                 raise SystemExit(0) from None  # the agent is dead: nobody will ever take it

@@ -1,5 +1,6 @@
 """An agent's life with a real hub: its phases, its command, its end, and what becomes of what it learned."""
 
+# ruff: noqa: PLR0913  a test names all the fixtures it stands on
 from __future__ import annotations
 
 import asyncio
@@ -117,7 +118,9 @@ def test_a_signal_ends_the_command_and_still_delivers(
 ):
     async def main():
         life = life_of(hub)
-        script = f'trap "echo ended > {tmp_path}/ended; exit 0" TERM; touch {tmp_path}/begun; while :; do sleep 0.02; done'
+        script = (
+            f'trap "echo ended > {tmp_path}/ended; exit 0" TERM; touch {tmp_path}/begun; while :; do sleep 0.02; done'
+        )
         running = asyncio.create_task(life.run(shell(script)))
         await eventually((tmp_path / "begun").exists)
         guest = await visit(life)
@@ -148,9 +151,7 @@ def test_an_agent_that_is_asked_to_stop_ends_its_command_and_says_why(hub, life_
 # -- what it learned -------------------------------------------------------------------------------------------------
 
 
-def test_what_is_stored_before_during_and_after_the_command_is_delivered_once(
-    hub, life_of, quickly, keep, stored_ids
-):
+def test_what_is_stored_before_during_and_after_the_command_is_delivered_once(hub, life_of, quickly, keep, stored_ids):
     async def main():
         life = life_of(hub, sync_interval_ms=100)
         await life.start()

@@ -367,6 +367,14 @@ def test_an_agent_is_asked_to_stop_and_a_stranger_is_not_found(hub):
         owner.call(StopAgent(id="a1"), tenant_id="other")
 
 
+def test_whoever_reports_of_an_agent_does_not_speak_for_it(hub):
+    agent, other = hub.bearer(hub.token("acme", agent_id="a1")), hub.owner("acme")
+    register(agent, "a1")
+    other.call(ReportAgent(id="a1", status="initializing"))
+    [peer] = hub.hub._sweeper.peers_of("acme", "a1")
+    assert peer.principal.token_id == agent.welcome.principal.token_id
+
+
 def test_the_second_life_of_a_name_that_is_alive_is_a_conflict(hub):
     register(hub.owner("acme"), "a1")
     other = hub.owner("acme")

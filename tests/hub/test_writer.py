@@ -27,9 +27,9 @@ class StoreThatFails:
         self._store, self.error = store, error
 
     @contextlib.contextmanager
-    def write(self):
+    def write(self, *, apart=True):
         outermost = not self._store.database.writing
-        with self._store.write():
+        with self._store.write(apart=apart):
             yield
             if outermost and self.error is not None:
                 raise self.error
@@ -201,14 +201,15 @@ def test_what_was_queued_behind_a_failed_commit_is_refused_too(make_desk, bench,
 
 def test_a_full_disk_inside_one_request_refuses_the_whole_group(make_desk, bench, monkeypatch):
     desk = make_desk()
-    carry_out = writer_module.carry_out
+    carry_out_together = writer_module.carry_out_together
 
-    def failing(context, job, log):
-        carry_out(context, job, log)
-        if job.request.episodes[0].id == "e2":
-            job.answer, job.error = None, DiskFull("the disk is full")
+    def failing(context, jobs, log):
+        carry_out_together(context, jobs, log)
+        if jobs[0].request.episodes[0].id == "e2":
+            jobs[0].answer, jobs[0].error = None, DiskFull("the disk is full")
 
-    monkeypatch.setattr(writer_module, "carry_out", failing)
+    monkeypatch.setattr(writer_module, "carry_out_together", failing)
+    monkeypatch.setattr(writer_module, "bundles", lambda group: ([job] for job in group))
     jobs = desk.run(desk.store_one("e1"), desk.store_one("e2"), desk.store_one("e3"))
     assert all(isinstance(job.error, DiskFull) for job in jobs)
     assert bench.ids() == []

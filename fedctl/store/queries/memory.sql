@@ -37,10 +37,6 @@ DELETE FROM {words} WHERE rowid = :seq
 -- name: drop_words
 DROP TABLE IF EXISTS {words}
 
--- name: check_words
--- Fails when the index does not hang together.
-INSERT INTO {words} ({words}) VALUES ('integrity-check')
-
 -- name: search_words
 SELECT rowid, -rank FROM {words} WHERE {words} MATCH :match ORDER BY rank LIMIT :limit
 
@@ -64,6 +60,12 @@ CROSS JOIN episodes AS e ON e.tenant_key = :tenant_key AND e.id = given.value
 UNION ALL
 SELECT t.id, NULL FROM json_each(:ids) AS given
 CROSS JOIN tombstones AS t ON t.tenant_key = :tenant_key AND t.id = given.value
+
+-- name: known_id
+-- The same of one id.
+SELECT e.id, e.seq FROM episodes AS e WHERE e.tenant_key = :tenant_key AND e.id = :id
+UNION ALL
+SELECT t.id, NULL FROM tombstones AS t WHERE t.tenant_key = :tenant_key AND t.id = :id
 
 -- name: add
 INSERT INTO episodes (seq, tenant_key, id, agent_id, session_id, task, input, output, reward, success, critique,

@@ -1,0 +1,20 @@
+"""`fedctl demo`, in its shortest form: all its criteria hold, and it leaves nothing running or lying about."""
+
+from __future__ import annotations
+
+
+def test_the_demo_holds_all_its_criteria_on_a_folder_of_ones_own(user):
+    code = user.folder / "code"
+    code.mkdir()
+    (code / "good.py").write_text('"""Says hello."""\ndef hello():\n    return "hello"\n')
+    (code / "broken.py").write_text("def (:\n")
+    temporary = user.folder / "tmp"
+    temporary.mkdir()
+    done = user("demo", "--seconds", "1", "--path", str(code), "--json", TMPDIR=str(temporary))
+    assert done.code == 0, done.out + done.err
+    result = done.json
+    assert result["ok"]
+    assert len(result["criteria"]) == 12
+    assert all(one["ok"] for one in result["criteria"])
+    assert list(temporary.glob("fedctl*")) == []
+    assert not user.home.exists()

@@ -1,0 +1,154 @@
+"""What a check finds: nothing in a whole store, and each kind of damage under its own name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fedctl.errors import Corrupt
+from fedctl.messages import memory as m
+from fedctl.messages.store import CheckAnswer, CheckStore
+from fedctl.operations import embedding
+
+
+@pytest.fixture
+def whole(bench):
+    """Two tenants, embedded, indexed, with a tombstone and one episode that waits for its vector."""
+    for tenant in ("default", "other"):
+        bench.keep("alpha", "beta", "gamma", "delta", tenant=tenant)
+        bench.hits("alpha", tenant=tenant)
+        bench.call(m.DeleteEpisodes(ids=["delta"]), tenant=tenant)
+        embedding.compact(bench.context, bench.key(tenant), rewrite=True)
+        bench.keep("late", tenant=tenant)
+    return bench
+
+
+def found(bench, *, full: bool = False) -> list[tuple[str, str]]:
+    answer = bench.call(CheckStore(full=full))
+    assert all(one.message and one.fix for one in answer.findings)
+    return sorted((one.check, one.severity) for one in answer.findings)
+
+
+def sql(bench, statement: str) -> None:
+    with bench.store.write():
+        bench.store.database.run(statement)
+
+
+def index_files(bench) -> list[Path]:
+    return sorted((bench.home / "index" / "1").iterdir())
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_whole_store_is_clean_and_stays_as_it_is(whole, full: bool):
+    before = whole.store.changes.last_seq(), [path.read_bytes() for path in index_files(whole)]
+    answer: CheckAnswer = whole.call(CheckStore(full=full))
+    assert answer.findings == []
+    assert answer.episodes == 8
+    assert answer.checks == (["database"] if full else []) + ["schema", "change log", "words", "vectors", "index files"]
+    assert (whole.store.changes.last_seq(), [path.read_bytes() for path in index_files(whole)]) == before
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_an_empty_store_is_clean(bench, full: bool):
+    assert found(bench, full=full) == []
+
+
+DAMAGE: dict[str, tuple[str, list[tuple[str, str]]]] = {
+    "a change is missing": ("DELETE FROM changes WHERE seq = 2", [("change log", "data"), ("change log", "data")]),
+    "an episode was never logged": ("UPDATE changes SET subject = 'x' WHERE seq = 1", [("change log", "data")]),
+    "a migration ran otherwise": ("UPDATE migrations SET sha256 = 'x'", [("schema", "data")]),
+    "words are missing": ("DELETE FROM words_1 WHERE rowid = 1", [("words", "derived")]),
+    "words of what is not there": ("INSERT INTO words_1 (rowid, task) VALUES (999, 'x')", [("words", "derived")]),
+    "a vector is missing": ("DELETE FROM embeddings WHERE seq = 1", [("vectors", "derived")]),
+    "nothing waits that should": ("DELETE FROM embedding_queue WHERE tenant_key = 1", [("vectors", "derived")]),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_each_kind_of_damage_has_its_name(whole, damage: str):
+    statement, expected = DAMAGE[damage]
+    sql(whole, statement)
+    assert found(whole) == found(whole, full=True) == expected
+
+
+def missing(bench) -> None:
+    index_files(bench)[0].unlink()
+
+
+def flipped(bench) -> None:
+    content = bytearray(index_files(bench)[0].read_bytes())
+    content[3] ^= 1
+    index_files(bench)[0].write_bytes(content)
+
+
+def a_folder(bench) -> None:
+    path = index_files(bench)[0]
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("damage", [missing, flipped, a_folder])
+def test_a_damaged_index_file_is_found_and_mended_by_a_reindex(whole, damage: Callable[..., None]):
+    damage(whole)
+    assert found(whole) == [("index files", "derived")]
+    reindex(whole)
+    assert found(whole, full=True) == []
+
+
+def reindex(bench) -> None:
+    bench.call(m.Reindex(begin=True))
+    while bench.call(m.Reindex()).remaining:
+        pass
+
+
+def test_bytes_that_changed_behind_an_unchanged_stamp_are_found_by_the_full_check(whole):
+    path = index_files(whole)[0]
+    before = path.stat()
+    content = bytearray(path.read_bytes())
+    content[3] ^= 1
+    with path.open("r+b") as file:
+        file.write(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert found(whole) == []
+    assert found(whole, full=True) == [("index files", "derived")]
+
+
+@pytest.mark.parametrize("damage", ["words are missing", "words of what is not there", "a vector is missing", "nothing waits that should"])
+def test_what_is_derived_is_mended_by_a_reindex(whole, damage: str):
+    sql(whole, DAMAGE[damage][0])
+    reindex(whole)
+    assert found(whole, full=True) == []
+    for tenant in ("default", "other"):
+        assert set(whole.hits("alpha", tenant=tenant)) == {"alpha", "beta", "gamma", "late"}
+        assert whole.hits("beta", tenant=tenant, mode="keyword") == ["beta"]
+
+
+def test_words_whose_insides_are_damaged_are_found_by_the_full_check_as_derived(whole):
+    sql(whole, "UPDATE words_1_data SET block = zeroblob(10) WHERE id > 10")
+    assert set(found(whole, full=True)) == {("words", "derived")}
+    reindex(whole)
+    assert found(whole, full=True) == []
+
+
+def test_a_row_that_refers_to_nothing_is_damage_of_the_data(whole):
+    database = whole.store.database
+    database.rows("pragma foreign_keys=OFF")
+    sql(whole, "INSERT INTO tombstones (tenant_key, id, seq, at_ms) VALUES (77, 'x', 1, 1)")
+    database.rows("pragma foreign_keys=ON")
+    assert found(whole) == []
+    assert found(whole, full=True) == [("database", "data")]
+
+
+def test_a_database_whose_pages_are_damaged_is_corrupt(whole):
+    whole.store.checkpoint(truncate=True)
+    (page,) = whole.store.database.row("SELECT rootpage FROM sqlite_schema WHERE name = 'tombstones'")
+    whole.close()
+    with (whole.home / "store.db").open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xa5" * 4096)
+    with pytest.raises(Corrupt):
+        assert ("database", "data") in found(whole.another(), full=True)
+        raise Corrupt("found")

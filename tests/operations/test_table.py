@@ -1,0 +1,51 @@
+"""The table of operations: who may ask for what, and that nothing is left out of it."""
+
+from __future__ import annotations
+
+import inspect
+
+import msgspec
+import pytest
+
+import fedctl.messages.agent
+import fedctl.messages.hub
+import fedctl.messages.memory
+import fedctl.messages.store
+import fedctl.messages.token
+from fedctl.errors import Denied, UsageError
+from fedctl.messages.base import Answer, Request, answer_type
+from fedctl.operations.table import OPERATIONS, request_types
+
+COLUMNS = [getattr(fedctl.messages, name) for name in ("agent", "hub", "memory", "store", "token")]
+REQUESTS = {kind for column in COLUMNS for _, kind in inspect.getmembers(column, inspect.isclass)
+            if issubclass(kind, Request) and kind is not Request}  # fmt: skip
+ROLES = ["agent", "admin", "operator", "owner"]
+
+
+def test_every_request_is_an_operation_and_every_operation_a_request():
+    assert set(OPERATIONS) == REQUESTS == set(request_types())
+
+
+def test_an_operation_is_called_what_its_request_is_called_on_the_wire():
+    for kind, operation in OPERATIONS.items():
+        assert kind.__struct_config__.tag == operation.name
+        assert kind.__module__.rpartition(".")[2] == operation.name.partition(".")[0]
+        assert operation.function.__module__.rpartition(".")[2] == operation.name.partition(".")[0]
+    assert len({operation.name for operation in OPERATIONS.values()}) == len(OPERATIONS)
+
+
+def test_every_request_says_what_answers_it():
+    for kind in REQUESTS:
+        assert issubclass(answer_type(kind), Answer)
+
+
+@pytest.mark.parametrize("kind", sorted(REQUESTS, key=lambda one: one.__name__), ids=lambda one: one.__name__)
+def test_a_role_below_the_operation_s_is_denied_before_anything_else(bench, kind):
+    needed = OPERATIONS[kind].role
+    required = {field.name: "" for field in msgspec.structs.fields(kind) if field.required}
+    for role in ROLES[: ROLES.index(needed)]:
+        assert isinstance(bench.refusal(kind(**required), role=role), Denied)
+
+
+def test_what_is_no_operation_is_refused(bench):
+    assert isinstance(bench.refusal(object()), UsageError)  # type: ignore[arg-type]

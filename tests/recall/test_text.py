@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import apsw
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedctl.model.limits import QUERY_MAX_BYTES
+from fedctl.recall.text import STOP_WORDS, embedding_text, match_query, plain_text
+
+
+def indexed(*texts: str) -> apsw.Connection:
+    """Return texts indexed the way a tenant's words are."""
+    connection = apsw.Connection(":memory:")
+    connection.execute("CREATE VIRTUAL TABLE w USING fts5 (t, content = '', contentless_delete = 1, "
+                       "tokenize = 'porter unicode61 remove_diacritics 2')")  # fmt: skip
+    for number, text in enumerate(texts):
+        connection.execute("INSERT INTO w (rowid, t) VALUES (?, ?)", (number, text))
+    return connection
+
+
+def found(connection: apsw.Connection, question: str) -> set[int]:
+    match = match_query(question)
+    return set() if match is None else {row[0] for row in connection.execute("SELECT rowid FROM w WHERE w MATCH ?", (match,))}
+
+
+INDEX = indexed("some words", "and others")
+
+
+@settings(max_examples=300)
+@given(st.text() | st.text('"\'*^:()-+{}[]\\ANDORNOTEAR abc\n\0_') | st.text("àé̀́İıſß名前हिन्दी⁵①𝔘"))
+def test_no_question_is_a_syntax_error(question: str):
+    found(INDEX, question)
+
+
+@pytest.mark.parametrize("question", ['"', "a AND", "NEAR(x", "col:", "-", "*", "^x", 'x" OR "y', "NOT", "{a b}:c", "\0", "'; drop"])
+def test_what_means_something_to_fts5_means_nothing_here(question: str):
+    found(INDEX, question)
+
+
+def test_the_longest_question_is_searched_by_its_first_words():
+    question = " ".join(f"w{number}" for number in range(QUERY_MAX_BYTES // 8))
+    match = match_query(question)
+    assert match is not None
+    assert match.count(" OR ") == 63
+    found(INDEX, question)
+    found(INDEX, "x" * QUERY_MAX_BYTES)
+
+
+def test_a_word_of_a_thousand_parts_is_no_phrase_of_a_thousand_words():
+    """Each part more makes a phrase slower to look for: 32,000 of them took 17 s over a thousand rows."""
+    match = match_query("a_" * (QUERY_MAX_BYTES // 2))
+    assert match is not None
+    assert len(match) <= 130
+
+
+@settings(max_examples=200)
+@given(st.lists(st.text("abcdefxyzäöüéñßİ0123456789", min_size=3, max_size=10), min_size=1, max_size=6))
+def test_a_text_is_found_by_each_of_its_words_in_any_case(words: list[str]):
+    connection = indexed(" ".join(words))
+    for word in words:
+        assert found(connection, word) == {0}
+        assert found(connection, f"what of {word}?") == {0}
+
+
+@pytest.mark.parametrize(
+    ("text", "question"),
+    [
+        ("İstanbul gezisi", "İstanbul"), ("İstanbul", "istanbul"), ("re\u0301sume\u0301", "résumé"), ("résumé", "re\u0301sume\u0301"),
+        ("Café", "CAFE\u0301"), ("हिन्दी भाषा", "हिन्दी"), ("os.path.join fails", "os.path.join"), ("it's", "it's"), ("snake_case_name", "snake_case_name"),
+    ],
+)  # fmt: skip
+def test_a_word_is_found_however_its_accents_and_signs_are_written(text: str, question: str):
+    assert found(indexed(text, "something else"), question) == {0}
+
+
+def test_stop_words_are_left_out_unless_there_is_nothing_else():
+    assert match_query("how do I open the file") == '"open" OR "file"'
+    assert match_query("To be or not to be") == '"to" OR "be" OR "or" OR "not"'
+    assert found(indexed("to be or not to be", "whether"), "to be or not to be") == {0}
+
+
+def test_a_word_counts_once():
+    assert match_query("test Test TEST") == '"test"'
+
+
+@given(st.text(st.characters(categories=["P", "S", "Z", "C"])))
+def test_a_question_without_words_searches_no_words(question: str):
+    assert match_query(question) is None
+
+
+def test_stop_words_are_words():
+    assert all(word == word.lower() and word.isalpha() for word in STOP_WORDS)
+
+
+# -- the text in a value -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, ""), ("as it is", "as it is"), (True, "true"), (False, "false"), (1, "1"), (2**70, str(2**70)), (1.5, "1.5"),
+        ({"a": {"b": [1, None, "x"]}}, "a: b: 1\n\nx"), ([], ""), ({}, ""), (["a", ["b"]], "a\nb"),
+    ],
+)  # fmt: skip
+def test_a_value_is_flattened_with_its_keys(value: object, text: str):
+    assert plain_text(value) == text
+
+
+def test_an_episode_s_text_says_who_and_on_what():
+    assert embedding_text("ann", "fix it", {"file": "a.py"}, "done", "slow") == "ann: fix it\nfile: a.py\ndone\nslow"
+    assert embedding_text(None, "fix it", None, None, None) == "fix it"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fedctl.agent.link import Link
     from fedctl.client.caller import Caller
     from fedctl.config import AgentOptions, HubOptions, Settings
+    from fedctl.log import LogOptions
     from fedctl.model.hub import HubInfo
     from fedctl.operations.context import Context
 
@@ -156,7 +157,7 @@ def run_hub(settings: Settings, options: HubOptions, on_ready: Callable[[HubInfo
                 tls_cert=options.tls_cert,
                 tls_key=options.tls_key,
                 insecure=options.insecure,
-                debug_level=settings.level_for(resident=True),
+                log=log_options(settings),
             ),
             on_ready,
         )
@@ -212,10 +213,31 @@ def _did_not_start(status: int, log_path: Path, begun: int) -> FedctlError:
     return Failure(f"the hub ended with status {status}", hint=f"read {log_path}")
 
 
+def log_options(settings: Settings) -> LogOptions:
+    """Return what a hub or an agent says while it runs, and where."""
+    from fedctl.log import LogOptions
+
+    return LogOptions(
+        level=settings.level_for(resident=True),
+        format=settings.debug_format,
+        output=settings.debug_output,
+        file=settings.debug_file,
+        categories=settings.debug_categories,
+        agents=settings.debug_agents,
+    )
+
+
 def _hub_flags(settings: Settings, options: HubOptions) -> list[str]:
     flags = ["--json", "--home", str(settings.home), "--host", options.host, "--port", str(options.port),
              "--http-port", str(options.http_port), "--max-agents", str(options.max_agents),
-             "--debug-level", settings.level_for(resident=True)]  # fmt: skip
+             "--debug-level", settings.level_for(resident=True), "--debug-format", settings.debug_format,
+             "--debug-output", settings.debug_output]  # fmt: skip
+    if settings.debug_file is not None:
+        flags += ["--debug-file", str(settings.debug_file)]
+    for category in settings.debug_categories:
+        flags += ["--debug-category", category]
+    for agent_id in settings.debug_agents:
+        flags += ["--debug-agent", agent_id]
     if options.tls_cert and options.tls_key:
         flags += ["--tls-cert", str(options.tls_cert), "--tls-key", str(options.tls_key)]
     if settings.config_file is not None:
@@ -299,6 +321,7 @@ def make_agent(settings: Settings, options: AgentOptions) -> AgentLife:
     from fedctl.access.keys import KeyRing
     from fedctl.agent.lifecycle import AgentLife, AgentPlan, Means, new_agent_id
     from fedctl.clock import Clock
+    from fedctl.log import Log
 
     clock = Clock()
     address = hub_address(settings)
@@ -317,7 +340,6 @@ def make_agent(settings: Settings, options: AgentOptions) -> AgentLife:
         sync_interval_ms=options.sync_interval_ms,
         pull_query=options.pull_query,
         pull_limit=options.pull_limit,
-        log=settings.level_for(resident=True) != "silent",
     )
     embedder = None
     if options.embed == "local":
@@ -325,7 +347,8 @@ def make_agent(settings: Settings, options: AgentOptions) -> AgentLife:
 
         embedder = Embedder(settings.model)
     link = _open_link(settings, plan, address, None if token is None else token.reveal())
-    return AgentLife(plan, Means(link=link, clock=clock, access=KeyRing(settings.home / "keys"), embedder=embedder))
+    log = Log(log_options(settings), clock)
+    return AgentLife(plan, Means(link, clock, KeyRing(settings.home / "keys"), embedder, log))
 
 
 def _open_link(settings: Settings, plan: AgentPlan, address: str | None, token: str | None) -> Link:

@@ -9,11 +9,14 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fedctl.errors import from_os
+from fedctl.errors import UsageError, from_os
+from fedctl.model.time import to_rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from fedctl.clock import Clock
 
 LEVELS = ("silent", "basic", "detailed", "verbose", "trace")
 
@@ -36,24 +39,26 @@ class LogOptions(NamedTuple):
 class Log:
     """Writes events. Any thread may use it: a line is one write."""
 
-    def __init__(
-        self, options: LogOptions, now_text: Callable[[], str], write: Callable[[str], None] | None = None
-    ) -> None:
-        """Open the file, if there is one; `now_text` returns the time as RFC 3339, `write` takes lines for tests.
+    def __init__(self, options: LogOptions, clock: Clock, write: Callable[[str], None] | None = None) -> None:
+        """Open the file, if there is one; `write` takes the lines in place of stderr and file.
 
         Raises:
+            UsageError: A file is wanted and none is named.
             FedctlError: The file cannot be written.
         """
         self._options = options
         self._rank = LEVELS.index(options.level)
-        self._now_text = now_text
+        self._clock = clock
         self._writers: list[Callable[[str], None]] = []
         if write is not None:
             self._writers.append(write)
-        elif options.output != "file" or options.file is None:
-            self._writers.append(_to_stderr)
-        if options.output != "console" and options.file is not None and self._rank:
-            self._writers.append(_to_file(options.file))
+        elif self._rank:
+            if options.output != "console" and options.file is None:
+                raise UsageError("the log goes to a file, but no file is named", hint="name it with --debug-file FILE")
+            if options.output != "file":
+                self._writers.append(_to_stderr)
+            if options.output != "console" and options.file is not None:
+                self._writers.append(_to_file(options.file))
         self._form = {"human": _human, "json": _json, "compact": _compact}[options.format]
 
     def basic(self, what: str, **fields: Any) -> None:
@@ -76,7 +81,9 @@ class Log:
             return
         if self._options.agents and fields.get("agent") is not None and fields["agent"] not in self._options.agents:
             return
-        line = self._form(self._now_text(), LEVELS[rank], what, {k: v for k, v in fields.items() if v is not None})
+        line = self._form(
+            to_rfc3339(self._clock.now_ms()), LEVELS[rank], what, {k: v for k, v in fields.items() if v is not None}
+        )
         for write in self._writers:
             write(line)
 

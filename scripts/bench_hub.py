@@ -364,9 +364,11 @@ async def clients(spec: dict[str, Any]) -> AsyncIterator[Client]:
 
 async def _caller_client(spec: dict[str, Any], drafts: list[Any], name: str) -> Client:
     from fedctl.client.link import AsyncCaller
+    from fedctl.clock import Clock
     from fedctl.messages.hub import Subscribe
     from fedctl.messages.memory import StoreEpisodes
 
+    new_id = Clock().new_id
     caller = await AsyncCaller.connect(spec["url"], token=spec.get("token"), agent_id=f"agent-{name}")
     if spec.get("live"):
         await caller.call(Subscribe(kinds=["episode_stored"]))
@@ -377,7 +379,7 @@ async def _caller_client(spec: dict[str, Any], drafts: list[Any], name: str) -> 
         batch = []
         for _ in range(count):
             made += 1
-            batch.append(msgspec.structs.replace(drafts[made % len(drafts)], id=f"{name}-{made}"))
+            batch.append(msgspec.structs.replace(drafts[made % len(drafts)], id=new_id()))
         answer = await caller.call(StoreEpisodes(episodes=batch))
         assert all(one.ok and not one.existing for one in answer.results)
 
@@ -387,8 +389,10 @@ async def _caller_client(spec: dict[str, Any], drafts: list[Any], name: str) -> 
 async def _lean_client(spec: dict[str, Any], drafts: list[Any], name: str) -> Client:
     from websockets.asyncio.client import connect
 
+    from fedctl.clock import Clock
     from fedctl.wire.session import ClientSession
 
+    new_id = Clock().new_id
     socket = await connect(spec["url"], compression=None, proxy=None)
     if not spec.get("prototype"):
         await socket.send(ClientSession().hello(token=spec["token"], agent_id=f"agent-{name}"), text=True)
@@ -409,7 +413,7 @@ async def _lean_client(spec: dict[str, Any], drafts: list[Any], name: str) -> Cl
         parts = []
         for _ in range(count):
             made += 1
-            parts.append(bodies[made % len(bodies)] % f"{name}-{made}".encode())
+            parts.append(bodies[made % len(bodies)] % new_id().encode())
         await socket.send(head % made + b",".join(parts) + tail, text=True)
         answer = await socket.recv(decode=False)
         assert answer.count(b'"ok":true') == count, answer[:300]

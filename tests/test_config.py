@@ -32,9 +32,7 @@ def test_a_flag_beats_the_environment_beats_the_named_file_beats_the_homes_own(h
     (home / "config.toml").write_text('tenant = "own"\ntimeout = "1s"\nformat = "json"\ncolor = "never"\n')
     named = tmp_path / "named.toml"
     named.write_text('tenant = "named"\ntimeout = "2s"\nformat = "ids"\n')
-    settings = load(
-        home, {"tenant": "flag", "config": str(named)}, FEDCTL_TENANT="environment", FEDCTL_TIMEOUT="3s"
-    )
+    settings = load(home, {"tenant": "flag", "config": str(named)}, FEDCTL_TENANT="environment", FEDCTL_TIMEOUT="3s")
     assert (settings.tenant, settings.timeout_ms, settings.format, settings.color) == ("flag", 3000, "ids", "never")
     assert settings.origins == {
         "home": "flag --home",

@@ -34,7 +34,8 @@ def test_a_code_of_a_newer_peer_is_a_failure():
     ("number", "kind"),
     [
         (errno.ENOSPC, errors.DiskFull), (errno.EDQUOT, errors.DiskFull), (errno.EACCES, errors.Denied),
-        (errno.EROFS, errors.Denied), (errno.EPERM, errors.Denied), (errno.EIO, errors.Failure), (errno.ENOTDIR, errors.Failure),
+        (errno.EROFS, errors.Denied), (errno.EPERM, errors.Denied), (errno.EIO, errors.Failure), (errno.ENOTDIR,
+        errors.Failure),
     ],
 )  # fmt: skip
 def test_what_the_operating_system_says_has_a_code_too(number: int, kind: type[errors.FedctlError]):

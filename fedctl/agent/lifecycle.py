@@ -12,7 +12,6 @@ import os
 import random
 import signal
 import socket
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from fedctl.access.keys import KeyRing
     from fedctl.agent.link import Link
     from fedctl.clock import Clock
+    from fedctl.log import Log
     from fedctl.messages.base import Request
     from fedctl.model.hub import Event
     from fedctl.recall.embedder import Embedder
@@ -68,7 +68,6 @@ class AgentPlan(msgspec.Struct, frozen=True, kw_only=True):
     sync_interval_ms: int = 5_000
     pull_query: str | None = None
     pull_limit: int = 100
-    log: bool = True
 
 
 class Means(NamedTuple):
@@ -78,6 +77,7 @@ class Means(NamedTuple):
     clock: Clock
     access: KeyRing
     embedder: Embedder | None = None
+    log: Log | None = None
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,6 +119,7 @@ class AgentLife:
         self.status: AgentStatus = "spawning"
         self._means = means
         self._link = means.link
+        self._log = means.log
         self._clock = means.clock
         self._born_s = means.clock.monotonic_s()
         self._principal = Principal(tenant_id=plan.tenant_id, role="agent", agent_id=plan.agent_id)
@@ -596,8 +597,8 @@ class AgentLife:
             self._say(f"sync failed: {error.message}")
 
     def _say(self, line: str) -> None:
-        if self.plan.log:
-            print(f"fedctl: agent {self.plan.agent_id}: {line}", file=sys.stderr, flush=True)  # noqa: T201
+        if self._log is not None:
+            self._log.basic("agent.note", agent=self.plan.agent_id, text=line)
 
 
 def new_agent_id(clock: Clock) -> str:

@@ -48,8 +48,9 @@ def _interval(text: str) -> int:
 )
 def spawn(
     ctx: Invocation,
-    command: Annotated[list[str] | None, argument("[-- CMD ARGS...]", "What it runs; nothing: it serves its memory.")]
-    = None,
+    command: Annotated[
+        list[str] | None, argument("[-- CMD ARGS...]", "What it runs; nothing: it serves its memory.")
+    ] = None,
     id_: Annotated[
         str | None, flag("--id", metavar="ID", parser=values.name_of("agent"), says="Its name.", default="a new one")
     ] = None,

@@ -318,9 +318,7 @@ class Group(_Framed, TyperGroup):
     """What has commands under it; alone it shows them."""
 
     def __init__(self, name: str, says: str) -> None:
-        super().__init__(
-            name=name, help=says, rich_markup_mode=None, invoke_without_command=True
-        )
+        super().__init__(name=name, help=says, rich_markup_mode=None, invoke_without_command=True)
 
     def summaries(self) -> list[tuple[str, str]]:
         """Return the names of the commands, each with its one line, without building any."""

@@ -15,9 +15,7 @@ from fedctl.messages.memory import MemoryStats
 INIT = Shape(("home", "store", "created"), ("home", "store", "created"), "home")
 STATUS_FIELDS = ("home", "store", "hub", "tenant", "episodes", "tenants", "pending_embeddings", "agents", "next")
 STATUS = Shape(STATUS_FIELDS, STATUS_FIELDS, "home")
-CRITERION = Shape(
-    ("criterion", "wanted", "measured", "ok"), ("criterion", "wanted", "measured", "ok"), "criterion"
-)
+CRITERION = Shape(("criterion", "wanted", "measured", "ok"), ("criterion", "wanted", "measured", "ok"), "criterion")
 DEMO = Shape(("ok", "criteria", "seconds", "files", "home"), ("ok", "seconds", "files", "home"), "ok")
 FIRST_STEPS = "fedctl memory store --task 'my first task' --output 'what came of it' --reward 1"
 
@@ -116,9 +114,7 @@ def demo(
     from fedctl.demo.run import run_demo
 
     resident()
-    result = run_demo(
-        seconds=seconds, path=None if path is None else Path(path), keep=keep, say=ctx.screen.note
-    )
+    result = run_demo(seconds=seconds, path=None if path is None else Path(path), keep=keep, say=ctx.screen.note)
     if ctx.screen.form in ("json", "jsonl"):
         ctx.screen.one(result, DEMO)
     else:
@@ -127,7 +123,8 @@ def demo(
         ctx.screen.note(f"the home was kept: {result.home}")
     failed = sum(not one.ok for one in result.criteria)
     ctx.screen.note(
-        f"{failed} of {len(result.criteria)} criteria failed" if failed
+        f"{failed} of {len(result.criteria)} criteria failed"
+        if failed
         else f"all {len(result.criteria)} criteria hold, {result.seconds:g} s, {result.files} Python files"
     )
     return 1 if failed else 0

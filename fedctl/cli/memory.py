@@ -168,8 +168,11 @@ def query(
     reward_weight: Annotated[
         float,
         flag(
-            "--reward-weight", metavar="W", parser=values.unit_interval,
-            says="How much a reward moves a hit; 0: not at all.", default="0.1",
+            "--reward-weight",
+            metavar="W",
+            parser=values.unit_interval,
+            says="How much a reward moves a hit; 0: not at all.",
+            default="0.1",
         ),
     ] = 0.1,
     fresh: Annotated[bool, flag("--fresh", says="Wait until every episode is embedded.")] = False,

@@ -122,6 +122,9 @@ class AsyncCaller:
         finally:
             self._waiting.pop(call_id, None)
             self._session.abandon(call_id)
+            if answer.done() and not answer.cancelled():
+                # The reader may have failed it while the send was failing: asyncio wants it looked at.
+                answer.exception()
 
     async def close(self) -> None:
         """Say goodbye and close the connection; twice is harmless."""

@@ -11,7 +11,7 @@ from fedctl.operations import embedding
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fedctl.hub.log import Log
+    from fedctl.log import Log
     from fedctl.operations.context import Context
 
 SLICE_S = 0.25

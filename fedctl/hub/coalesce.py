@@ -22,7 +22,7 @@ from fedctl.operations.table import OPERATIONS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fedctl.hub.log import Log
+    from fedctl.log import Log
     from fedctl.model.episode import EpisodeDraft
     from fedctl.operations.context import Context
 

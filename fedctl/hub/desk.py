@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fedctl.hub.jobs import Readers
-    from fedctl.hub.log import Log
     from fedctl.hub.peer import Peer
     from fedctl.hub.stats import Figures
     from fedctl.hub.sweeper import Sweeper
     from fedctl.hub.writer import Writer
+    from fedctl.log import Log
     from fedctl.messages.base import Request
     from fedctl.model.agent import Agent
     from fedctl.operations.context import Context

@@ -11,7 +11,7 @@ from fedctl.model.limits import check_name
 from fedctl.model.principal import Principal
 
 if TYPE_CHECKING:
-    from fedctl.hub.log import Log
+    from fedctl.log import Log
     from fedctl.operations.context import Context
     from fedctl.wire.frames import Hello
 

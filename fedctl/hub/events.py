@@ -13,8 +13,8 @@ from fedctl.wire.session import notice
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fedctl.hub.log import Log
     from fedctl.hub.peer import Peer
+    from fedctl.log import Log
     from fedctl.messages.hub import Subscribe
     from fedctl.model.hub import Event
     from fedctl.operations.context import Context

@@ -13,7 +13,7 @@ from fedctl.operations.table import run
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fedctl.hub.log import Log
+    from fedctl.log import Log
     from fedctl.messages.base import Request
     from fedctl.model.principal import Principal
     from fedctl.operations.context import Context

@@ -11,6 +11,7 @@ import msgspec
 
 from fedctl import __version__
 from fedctl.errors import UsageError
+from fedctl.log import LogOptions
 
 
 class HubServerOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,7 +29,7 @@ class HubServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     tls_cert: Path | None = None
     tls_key: Path | None = None
     insecure: bool = False
-    debug_level: str = "basic"
+    log: LogOptions = LogOptions()
     version: str = __version__
     host_names: tuple[str, ...] = ()
 

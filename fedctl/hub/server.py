@@ -28,12 +28,12 @@ from fedctl.hub.events import Feed, Subscribers
 from fedctl.hub.http import Gate, Pages
 from fedctl.hub.jobs import Job, Readers
 from fedctl.hub.links import HELLO_TIMEOUT_S, HubConnection, UnixLink, serve_websocket
-from fedctl.hub.log import Log
 from fedctl.hub.options import HubServerOptions
 from fedctl.hub.peer import Link, Peer
 from fedctl.hub.stats import Figures
 from fedctl.hub.sweeper import Sweeper
 from fedctl.hub.writer import Writer
+from fedctl.log import Log
 from fedctl.messages.hub import GetHubStats
 from fedctl.model.hub import HubInfo, HubStats
 from fedctl.model.limits import FRAME_MAX_BYTES
@@ -89,7 +89,7 @@ class Hub:
         self._options = options
         self._on_ready = on_ready
         self._tls = given.tls_context(options)
-        self._log = log or Log(options.debug_level, context.clock)
+        self._log = log or Log(options.log, context.clock)
         self._context = context.with_hub(self, functools.partial(self._log.basic))
         self._clock = context.clock
         self._figures = Figures(context.clock)

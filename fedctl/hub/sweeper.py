@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fedctl.clock import Clock
-    from fedctl.hub.log import Log
     from fedctl.hub.peer import Peer
+    from fedctl.log import Log
     from fedctl.model.agent import Agent
     from fedctl.model.hub import Event
 

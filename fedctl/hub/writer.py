@@ -19,8 +19,8 @@ from fedctl.store.database import SpoiltError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fedctl.hub.log import Log
     from fedctl.hub.stats import Figures
+    from fedctl.log import Log
     from fedctl.operations.context import Context
 
 GROUP_MAX_JOBS = 1000

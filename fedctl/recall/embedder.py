@@ -319,6 +319,8 @@ class _Runtime:
         self._pad: int = padding["pad_id"] if padding else next((one for one in found if one is not None), 0)
 
     def _load_session(self) -> None:
+        # Its wheels report to their maker over the network, and keep files for that in the user's cache.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime  # noqa: PLC0415
 
         fatal = 4  # its errors are raised as well; they need not be on stderr a second time

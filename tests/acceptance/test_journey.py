@@ -224,10 +224,6 @@ def test_a_very_long_home_still_has_a_hub_and_agents(user):
     assert not Path(started.json["socket"]).exists()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="onnxruntime's wheel sends telemetry unless ORT_DISABLE_TELEMETRY is set before it is imported",
-)
 def test_nothing_is_written_beside_the_home_and_nobody_is_told_what_is_done(user):
     for name in ("cache", "tmp"):
         (user.folder / name).mkdir()

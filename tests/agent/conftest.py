@@ -17,6 +17,7 @@ from fedctl.agent.lifecycle import AgentLife, AgentPlan, Means
 from fedctl.agent.link import HomeLink, HubLink
 from fedctl.client.link import AsyncCaller
 from fedctl.clock import Clock
+from fedctl.log import Log, LogOptions
 from fedctl.messages import memory as m
 from fedctl.model.episode import EpisodeDraft
 from fedctl.model.principal import Principal
@@ -107,13 +108,13 @@ def life_of(tmp_path: Path) -> Callable[..., AgentLife]:
 
     def make(hub: Any = None, *, link: Any = None, url: str | None = None, token: str | None = None, **plan: Any):
         clock = QuickClock()
-        parts = {"tenant_id": "default", "agent_id": "coder", "log": False, **plan}
+        parts = {"tenant_id": "default", "agent_id": "coder", **plan}
         made = AgentPlan(**parts)
         if link is None:
             link = HubLink(
                 url or hub.unix_url, token=token, tenant_id=None if token else made.tenant_id, agent_id=made.agent_id
             )
-        return AgentLife(made, Means(link=link, clock=clock, access=KeyRing(tmp_path / "keys")))
+        return AgentLife(made, Means(link, clock, KeyRing(tmp_path / "keys"), log=Log(LogOptions(), clock)))
 
     return make
 

@@ -198,7 +198,7 @@ def test_what_the_hub_will_never_take_is_said_and_counted(hub, life_of, quickly,
     hub.owner().call(keep("taken", output="theirs"))
 
     async def main():
-        life = life_of(hub, log=True, pull_limit=0)
+        life = life_of(hub, pull_limit=0)
         await life.start()
         await life.answer(keep("taken", output="mine"))
         await life.answer(keep("fine"))
@@ -394,7 +394,7 @@ def test_an_agent_whose_token_is_revoked_ends_at_once_and_says_what_is_left(
     jti = hub.owner("acme")
 
     async def main():
-        life = life_of(url=hub.info.url, token=token, tenant_id="acme", log=True, sync_interval_ms=60_000)
+        life = life_of(url=hub.info.url, token=token, tenant_id="acme", sync_interval_ms=60_000)
         await life.start()
         from fedctl.access.tokens import read_claims
 

@@ -132,7 +132,7 @@ def test_a_hub_that_comes_back_broken_is_tried_again(begin, quickly, eventually,
 
 def test_a_full_disk_at_the_hub_is_no_reason_to_die_and_is_said_once(begin, quickly, eventually, keep, capfd):
     async def main():
-        life, link = await begin(log=True, sync_interval_ms=200)
+        life, link = await begin(sync_interval_ms=200)
         link.failing = {m.StoreEpisodes: DiskFull("the disk is full"), a.ReportAgent: DiskFull("the disk is full")}
         await life.answer(keep("e1"))
         found = await life.answer(m.MemoryStats())  # the hub still answers

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ("numpy", "onnxruntime", "usearch", "numkong", "tokenizers", "websockets", "httpx2", "httpx", "asyncio", "rich", "typer", "pydantic",
+HEAVY = ("numpy", "onnxruntime", "usearch", "numkong", "tokenizers", "websockets", "httpx2", "httpx", "asyncio",
+"rich", "typer", "pydantic",
          "sqlite_utils", "jwt", "cryptography", "sqlite3", "importlib.metadata")  # fmt: skip
 
 COLD = """
@@ -22,7 +23,7 @@ from fedctl.bootstrap import open_context
 from fedctl.client.local import LocalCaller
 from fedctl.model.principal import Principal
 from fedctl.model.episode import EpisodeDraft
-from fedctl.messages.memory import DeleteEpisodes, GetEpisodes, ListEpisodes, MemoryStats, PullEpisodes, QueryEpisodes, StoreEpisodes
+from fedctl.messages.memory import *
 
 settings = SimpleNamespace(home=Path(sys.argv[1]), timeout_ms=None, model=None)
 caller = LocalCaller(open_context(settings, create=True), Principal(tenant_id="default", role="owner"))
@@ -33,7 +34,9 @@ print(json.dumps(sorted(sys.modules)))
 
 
 def loaded(code: str, *args: object) -> set[str]:
-    done = subprocess.run([sys.executable, "-c", code, *map(str, args)], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, args)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stdout.splitlines()[-1]))
 
@@ -87,6 +90,12 @@ for name in json.loads(sys.argv[1]):
     done.append(name)
 print(json.dumps(done))
 """
-    files = (path for layer in ("model", "messages", "store", "operations", "recall") for path in (ROOT / "fedctl" / layer).rglob("*.py"))
-    names = {str(path.relative_to(ROOT).with_suffix("")).replace(os.sep, ".").removesuffix(".__init__") for path in files}
+    files = (
+        path
+        for layer in ("model", "messages", "store", "operations", "recall")
+        for path in (ROOT / "fedctl" / layer).rglob("*.py")
+    )
+    names = {
+        str(path.relative_to(ROOT).with_suffix("")).replace(os.sep, ".").removesuffix(".__init__") for path in files
+    }
     assert loaded(code, json.dumps(sorted(names))) == names

@@ -21,7 +21,8 @@ def test_every_contract_of_the_layers_holds(tmp_path: Path):
     # Its cache goes elsewhere, and so does the program: it is the one next to this Python.
     program = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run(
-        [program, "--config", ROOT / "pyproject.toml", "--cache-dir", tmp_path / "cache"], cwd=ROOT, capture_output=True, text=True,
+        [program, "--config", ROOT / "pyproject.toml", "--cache-dir", tmp_path / "cache"], cwd=ROOT,
+         capture_output=True, text=True,
         check=False, env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -61,10 +62,13 @@ def test_every_test_of_a_module_stands_where_its_module_stands():
 
 def calls(path: Path) -> set[str]:
     """Return the dotted names that a file calls or mentions."""
-    return {ast.unparse(node) for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Attribute)}
+    return {
+        ast.unparse(node) for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Attribute)
+    }
 
 
-TIME = {"time.time", "time.time_ns", "time.monotonic", "datetime.now", "datetime.datetime.now", "datetime.utcnow", "time.perf_counter",
+TIME = {"time.time", "time.time_ns", "time.monotonic", "datetime.now", "datetime.datetime.now", "datetime.utcnow",
+"time.perf_counter",
         "random.random", "random.choice", "uuid.uuid4", "uuid.uuid1"}  # fmt: skip
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from fedctl.access.keys import KeyRing
 from fedctl.client.remote import RemoteCaller
 from fedctl.clock import Clock
-from fedctl.hub.log import Log
 from fedctl.hub.server import Hub, HubServerOptions
+from fedctl.log import Log, LogOptions
 from fedctl.messages.token import IssueToken
 from fedctl.operations.context import Context, Recall
 from fedctl.recall.index import IndexFolder
@@ -50,7 +50,7 @@ class RunningHub:
                 self.context,
                 HubServerOptions(home=home, **{"port": 0, "http_port": 0, **options}),
                 self._ready,
-                Log(level, clock, self.lines.append),
+                Log(LogOptions(level), clock, self.lines.append),
             )
         except BaseException:
             self.context.close()

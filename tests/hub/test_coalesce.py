@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from fedctl.errors import DiskFull
 from fedctl.hub import coalesce
 from fedctl.hub.jobs import Job, carry_out
-from fedctl.hub.log import Log
+from fedctl.log import Log, LogOptions
 from fedctl.messages.memory import DeleteEpisodes, GetEpisodes, ListEpisodes, StoreEpisodes
 from fedctl.model.episode import EpisodeDraft
 from fedctl.model.principal import Principal
@@ -103,7 +103,7 @@ def test_each_is_answered_as_if_it_had_been_alone(homes, given_pushes):
         for tenant in tenants:
             bench.keep("dead", tenant=tenant)
             bench.call(DeleteEpisodes(ids=["dead"]), tenant=tenant)
-    log = Log("silent", one.clock)
+    log = Log(LogOptions("silent"), one.clock)
     alone, together = jobs(), jobs()
     with one.store.write():
         for each in alone:
@@ -129,7 +129,7 @@ def kept(bench, tenant):
 
 def test_what_fails_together_is_tried_alone(bench):
     lines = []
-    log = Log("basic", bench.clock, lines.append)
+    log = Log(LogOptions("basic"), bench.clock, lines.append)
     good, bad = store("e1"), job(StoreEpisodes(episodes=[EpisodeDraft(id="e2", task=5)]))
     good2 = store("e3")
     broken = job(StoreEpisodes(episodes=[None]))
@@ -148,5 +148,5 @@ def test_a_full_disk_is_nobodys_fault_and_everybodys_answer(bench, monkeypatch):
 
     monkeypatch.setattr(coalesce, "carry_out", full)
     jobs = [store("e1"), store("e2")]
-    coalesce.carry_out_together(bench.context, jobs, Log("silent", bench.clock))
+    coalesce.carry_out_together(bench.context, jobs, Log(LogOptions("silent"), bench.clock))
     assert all(isinstance(one.error, DiskFull) for one in jobs)

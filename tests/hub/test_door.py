@@ -4,7 +4,7 @@ import pytest
 
 from fedctl.errors import Corrupt, Denied, Unavailable, UsageError
 from fedctl.hub.door import Door, acting_for
-from fedctl.hub.log import Log
+from fedctl.log import Log, LogOptions
 from fedctl.messages.token import IssueToken, RevokeToken
 from fedctl.model.principal import Principal
 from fedctl.wire.frames import Hello
@@ -21,7 +21,7 @@ def lines():
 
 @pytest.fixture
 def door(bench, lines):
-    return Door(bench.context, Log("basic", bench.clock, lines.append))
+    return Door(bench.context, Log(LogOptions("basic"), bench.clock, lines.append))
 
 
 def issue(bench, **parts):

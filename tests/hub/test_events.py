@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from fedctl.hub.events import Feed, Subscribers, Subscription
-from fedctl.hub.log import Log
+from fedctl.log import Log, LogOptions
 from fedctl.messages.hub import Subscribe
 from fedctl.model.hub import Event
 from fedctl.wire import session as said
@@ -90,7 +90,7 @@ def feed(bench):
         heard.set()
 
     context = bench.context.fork()
-    feed = Feed(context, deliver, Log("silent", bench.clock))
+    feed = Feed(context, deliver, Log(LogOptions("silent"), bench.clock))
     yield feed, events, heard
     feed.stop()
     assert feed.join(10)
@@ -109,7 +109,9 @@ def test_another_connections_commit_is_noticed_without_being_told(bench, feed):
 def test_what_was_there_before_the_feed_began_is_history(bench):
     bench.keep("old")
     events, heard = [], threading.Event()
-    feed = Feed(bench.context.fork(), lambda some: (events.extend(some), heard.set()), Log("silent", bench.clock))
+    feed = Feed(
+        bench.context.fork(), lambda some: (events.extend(some), heard.set()), Log(LogOptions("silent"), bench.clock)
+    )
     bench.keep("new")
     assert heard.wait(10)
     feed.stop()

@@ -4,9 +4,9 @@ import pytest
 
 from fedctl.errors import UsageError
 from fedctl.hub import options as given
-from fedctl.hub.log import Log
 from fedctl.hub.options import HubServerOptions
 from fedctl.hub.stats import WINDOW, Figures, rss_bytes
+from fedctl.log import Log, LogOptions
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost"])
@@ -48,7 +48,7 @@ def test_a_tls_pair_that_cannot_be_used_is_named(tmp_path, content):
 def test_the_log_says_what_its_level_is_for(clock):
     for level, expected in [("silent", 0), ("basic", 1), ("detailed", 2), ("verbose", 3), ("trace", 3)]:
         lines = []
-        log = Log(level, clock, lines.append)
+        log = Log(LogOptions(level), clock, lines.append)
         log.basic("b")
         log.detailed("d")
         log.verbose("v")
@@ -57,7 +57,9 @@ def test_the_log_says_what_its_level_is_for(clock):
 
 def test_a_line_of_the_log_is_one_line_whatever_it_tells_of(clock):
     lines = []
-    Log("basic", clock, lines.append).basic("what", text="a\nb\x1b[2J", number=0.123456, absent=None, name="acme")
+    Log(LogOptions("basic"), clock, lines.append).basic(
+        "what", text="a\nb\x1b[2J", number=0.123456, absent=None, name="acme"
+    )
     assert lines == ["2026-01-01T00:00:00.000Z what text='a\\nb\\x1b[2J' number=0.123 name=acme"]
 
 

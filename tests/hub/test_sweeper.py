@@ -2,8 +2,8 @@
 
 import pytest
 
-from fedctl.hub.log import Log
 from fedctl.hub.sweeper import DROPPED_GRACE_S, OVERDUE_EVERY_S, Sweeper
+from fedctl.log import Log, LogOptions
 from fedctl.messages.agent import ReportAgent
 from fedctl.model.agent import Agent
 from fedctl.model.hub import Event
@@ -64,7 +64,7 @@ class World:
         self.sweeper = Sweeper(
             self.loop,
             clock,
-            Log("detailed", clock, self.lines.append),
+            Log(LogOptions("detailed"), clock, self.lines.append),
             report=lambda tenant, request: self.reports.append((tenant, request)),
             overdue=lambda _before_ms: self.overdue,
         )

@@ -8,9 +8,9 @@ import pytest
 from fedctl.errors import Corrupt, DiskFull, Failure, NotFound, Unavailable
 from fedctl.hub import writer as writer_module
 from fedctl.hub.jobs import Budget, Job
-from fedctl.hub.log import Log
 from fedctl.hub.stats import Figures
 from fedctl.hub.writer import Writer
+from fedctl.log import Log, LogOptions
 from fedctl.messages.agent import ReportAgent
 from fedctl.messages.memory import GetEpisodes, StoreEpisodes
 from fedctl.model.episode import EpisodeDraft
@@ -55,7 +55,7 @@ class Desk:
             committed=self._committed,
             failed=self.fatal.append,
             figures=self.figures,
-            log=Log("basic", bench.clock, self.lines.append),
+            log=Log(LogOptions("basic"), bench.clock, self.lines.append),
         )
 
     def _deliver(self, jobs):

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 
 from fedctl.model.episode import WHERE_OPERATORS, EpisodeDraft, EpisodeFilter, holds
 
-SCALARS = st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from([0.5, 1.0, -1.0]) | st.sampled_from(["", "a", "b", "1"])
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 3)
+    | st.sampled_from([0.5, 1.0, -1.0])
+    | st.sampled_from(["", "a", "b", "1"])
+)
 VALUES = SCALARS | st.lists(SCALARS, max_size=2) | st.dictionaries(st.sampled_from(["x", "y"]), SCALARS, max_size=2)
 
 

@@ -43,7 +43,7 @@ def test_a_text_is_a_name_exactly_if_the_grammar_says_so(text: str):
 @pytest.mark.parametrize(
     "name",
     ["", ".", "..", "../etc", "a/b", "a\\b", "-rf", ".hidden", "a b", "a\0b", "a\nb", "é", "名", "a" * 129, "a\udcff",
-     "ａ", "a%2f", "a;drop", "٣"],
+     "\uff41", "a%2f", "a;drop", "\u0663"],
 )  # fmt: skip
 def test_what_could_mean_something_to_a_path_a_shell_or_sql_is_no_name(name: str):
     complaint(limits.check_name, "tenant", name)
@@ -62,7 +62,9 @@ def test_every_printable_text_of_1_to_200_characters_is_an_id(text: str):
     assert limits.check_id("episode", text) == text
 
 
-@pytest.mark.parametrize("value", ["", "a" * 201, "tab\there", "nul\0", "line\n", "\ud800", "\u2028", "\x1b[31m", "\u200b"])
+@pytest.mark.parametrize(
+    "value", ["", "a" * 201, "tab\there", "nul\0", "line\n", "\ud800", "\u2028", "\x1b[31m", "\u200b"]
+)
 def test_what_does_not_print_is_no_id(value: str):
     complaint(limits.check_id, "episode", value)
 
@@ -87,7 +89,9 @@ def test_text_of_blanks_is_empty():
 
 @given(st.text(max_size=20), st.characters(categories=["Cs"]), st.text(max_size=20))
 def test_a_lone_surrogate_anywhere_is_refused(before: str, surrogate: str, after: str):
-    assert "UTF-8" in complaint(limits.check_text, "task", before.replace("\0", "") + surrogate + after.replace("\0", ""))
+    assert "UTF-8" in complaint(
+        limits.check_text, "task", before.replace("\0", "") + surrogate + after.replace("\0", "")
+    )
 
 
 # -- numbers -----------------------------------------------------------------------------------------------------
@@ -151,7 +155,9 @@ def test_any_json_value_passes(value: object):
     limits.check_json("input", value)
 
 
-@given(JSON, st.sampled_from([math.nan, math.inf, -math.inf, "\ud800", {1: 2}, {"\udfff": 1}, {1, 2}, b"x", 1j, object()]))
+@given(
+    JSON, st.sampled_from([math.nan, math.inf, -math.inf, "\ud800", {1: 2}, {"\udfff": 1}, {1, 2}, b"x", 1j, object()])
+)
 def test_a_value_that_is_no_json_is_found_wherever_it_hides(value: object, bad: object):
     for hiding in (bad, [value, bad], {"a": value, "b": [bad]}, [[{"c": (value, bad)}]]):
         complaint(limits.check_json, "input", hiding)

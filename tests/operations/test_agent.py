@@ -40,8 +40,10 @@ def test_an_agent_is_entered_in_its_first_phase_with_its_end_in_sight(bench):
 
 @pytest.mark.parametrize(
     "fields",
-    [{"id": "../x"}, {"id": ""}, {"type": "a b"}, {"type": ""}, {"lifetime_ms": MIN_LIFETIME_MS - 1}, {"lifetime_ms": MAX_LIFETIME_MS + 1},
-     {"lifetime_ms": -1}, {"lifetime_ms": 10**400}, {"pid": -1}, {"pid": 2**63}, {"host": "\ud800"}, {"host": "a\0b"}, {"host": "h" * 256}],
+    [{"id": "../x"}, {"id": ""}, {"type": "a b"}, {"type": ""}, {"lifetime_ms": MIN_LIFETIME_MS - 1},
+     {"lifetime_ms": MAX_LIFETIME_MS + 1},
+     {"lifetime_ms": -1}, {"lifetime_ms": 10**400}, {"pid": -1}, {"pid": 2**63}, {"host": "\ud800"}, {"host": "a\0b"},
+      {"host": "h" * 256}],
     ids=lambda fields: next(iter(fields)),
 )  # fmt: skip
 def test_an_agent_that_cannot_be_is_refused(bench, fields: dict[str, Any]):
@@ -182,7 +184,7 @@ def test_without_a_hub_nobody_can_reach_an_agent_and_the_answer_says_what_to_do(
 
 def test_a_hub_is_asked_to_stop_an_agent_of_the_asker_s_tenant(bench):
     class Hub:
-        asked: list[tuple[str, str]] = []  # noqa: RUF012
+        asked: list[tuple[str, str]] = []
 
         def stop_agent(self, tenant_id: str, agent_id: str) -> None:
             self.asked.append((tenant_id, agent_id))

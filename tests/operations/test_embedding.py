@@ -334,7 +334,8 @@ def a_link(files: Files) -> None:
 
 
 DAMAGE = [
-    missing, keys_missing, folder_missing, truncated, keys_truncated, emptied, flipped, keys_flipped, swapped, another_tenant_s,
+    missing, keys_missing, folder_missing, truncated, keys_truncated, emptied, flipped, keys_flipped, swapped,
+    another_tenant_s,
     an_older_copy, a_directory, a_pipe, a_link,
 ]  # fmt: skip
 
@@ -541,7 +542,7 @@ def test_a_file_that_was_given_up_while_it_grew_is_not_published(filled):
     assert_right(filled)
 
 
-def test_searching_goes_on_while_others_store_delete_and_compact(filled):
+def test_searching_goes_on_while_others_store_delete_and_compact(filled):  # noqa: C901  three threads' work
     """What nobody touches is found every time; nothing deleted is ever found after its deletion was acked."""
     errors: list[BaseException] = []
     gone: set[str] = set()
@@ -563,7 +564,9 @@ def test_searching_goes_on_while_others_store_delete_and_compact(filled):
         for round_ in range(6):
             first = COUNT + round_ * 400
             ship(bench, drafts(first, 400))
-            ids = [f"e{n}" for n in range(first, first + 200)] + [f"e{n}" for n in range(300 + round_ * 40, 340 + round_ * 40)]
+            ids = [f"e{n}" for n in range(first, first + 200)] + [
+                f"e{n}" for n in range(300 + round_ * 40, 340 + round_ * 40)
+            ]
             bench.call(m.DeleteEpisodes(ids=ids))
             gone.update(ids)
             embedding.compact(bench.context, bench.key(), rewrite=round_ % 2 == 0)
@@ -600,8 +603,8 @@ from fedctl.operations.context import Context, Recall
 from fedctl.recall.index import IndexFolder
 from fedctl.store.store import Store
 home = Path(sys.argv[1])
-context = Context(home=home, store=Store.open(home, Clock(), create=False), recall=Recall(None, IndexFolder(home / "index")),
-                  clock=Clock(), access=None)
+context = Context(home=home, store=Store.open(home, Clock(), create=False),
+                  recall=Recall(None, IndexFolder(home / "index")), clock=Clock(), access=None)
 assert embedding.compact(context, 1)
 assert embedding.compact(context, 1, rewrite=True)
 context.close()

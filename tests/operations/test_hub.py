@@ -6,7 +6,9 @@ from fedctl.errors import Denied, Unavailable
 from fedctl.messages import hub as h
 
 
-@pytest.mark.parametrize("request_", [h.GetHubStats(), h.GetHubInfo(), h.Subscribe()], ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize(
+    "request_", [h.GetHubStats(), h.GetHubInfo(), h.Subscribe()], ids=lambda one: type(one).__name__
+)
 def test_where_no_hub_runs_its_verbs_say_how_to_start_one(bench, request_):
     error = bench.refusal(request_)
     assert isinstance(error, Unavailable)
@@ -22,7 +24,8 @@ def test_a_subscription_begins_at_the_last_change(bench):
 def test_a_hub_s_figures_are_filled_in_from_the_store(bench):
     from fedctl.model.hub import HubStats
 
-    empty = HubStats(connected_agents=3, connections=4, episodes=0, tenants=0, pending_embeddings=0, uptime_s=1.0, latencies={},
+    empty = HubStats(connected_agents=3, connections=4, episodes=0, tenants=0, pending_embeddings=0, uptime_s=1.0,
+    latencies={},
                      operations=5, errors={}, commits=6, acked_episodes=7, rss_bytes=8)  # fmt: skip
 
     class Hub:

@@ -43,7 +43,8 @@ def same_json(a: Any, b: Any) -> bool:
 # -- storing: fidelity -------------------------------------------------------------------------------------------
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.integers(2**62, 2**70) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none() | st.booleans() | st.integers() | st.integers(2**62, 2**70) | st.floats(allow_nan=False,
+    allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=15,
 )  # fmt: skip
@@ -63,7 +64,8 @@ def test_any_json_comes_back_type_for_type(bench, input_: Any, output: Any, meta
 
 @pytest.mark.parametrize(
     "value",
-    [2**63, 2**64, -(2**63) - 1, 10**400, -0.0, 1.0, 1, 1e22, 5e-324, 1.7976931348623157e308, 0.1 + 0.2, True, None, "", [], {},
+    [2**63, 2**64, -(2**63) - 1, 10**400, -0.0, 1.0, 1, 1e22, 5e-324, 1.7976931348623157e308, 0.1 + 0.2, True, None,
+     "", [], {},
      "\0", "a\u2028b\u0085c\u2029", "\U0010ffff", "\ufeff", {"": {"": [[]]}}, {"\0": "\0"}, {"b": 1, "a": 2}],
 )  # fmt: skip
 def test_values_that_others_bend_come_back_straight(bench, value: Any):
@@ -95,7 +97,9 @@ def test_every_field_comes_back_as_it_was_given_and_the_same_push_is_the_same_ep
     assert one(bench, msgspec.json.decode(msgspec.json.encode(draft), type=EpisodeDraft)).existing
 
 
-@pytest.mark.parametrize("fields", [{"reward": -0.0}, {"latency_ms": -0.0}, {"latency_ms": 5}, {"reward": 1}, {"input": -0.0}])
+@pytest.mark.parametrize(
+    "fields", [{"reward": -0.0}, {"latency_ms": -0.0}, {"latency_ms": 5}, {"reward": 1}, {"input": -0.0}]
+)
 def test_numbers_that_a_column_writes_another_way_are_still_the_same_content(bench, fields: dict[str, Any]):
     draft = EpisodeDraft(id="e", task="t", **fields)
     assert not one(bench, draft).existing
@@ -124,15 +128,21 @@ class Word(str):
 
 BAD = [
     {"id": ""}, {"id": "a\nb"}, {"id": "x" * 201}, {"id": "\ud800"}, {"task": ""}, {"task": " \n"}, {"task": "a\0b"},
-    {"task": "\udcff"}, {"task": 5}, {"agent_id": "../x"}, {"agent_id": "a b"}, {"agent_id": "x" * 129}, {"agent_id": ""},
-    {"session_id": "-x"}, {"session_id": "a\0"}, {"input": math.nan}, {"input": [{"a": math.inf}]}, {"output": -math.inf},
+    {"task": "\udcff"}, {"task": 5}, {"agent_id": "../x"}, {"agent_id": "a b"}, {"agent_id": "x" * 129},
+     {"agent_id": ""},
+    {"session_id": "-x"}, {"session_id": "a\0"}, {"input": math.nan}, {"input": [{"a": math.inf}]},
+     {"output": -math.inf},
     {"metadata": {"a": math.nan}}, {"input": "\ud83d"}, {"output": {"\udc00": 1}}, {"metadata": {"a": ["\udfff"]}},
     {"critique": "\ud800"}, {"critique": 5}, {"metadata": [1]}, {"input": nested(33)}, {"output": {"a": nested(32)}},
-    {"metadata": {"a": nested(32)}}, {"input": nested(100_000)}, {"input": {1: 2}}, {"input": {1, 2}}, {"input": b"bytes"},
-    {"input": 10**5000}, {"input": Word("w")}, {"input": np.float64(1)}, {"reward": 1.01}, {"reward": -0.01}, {"reward": math.nan},
-    {"reward": True}, {"reward": 10**400}, {"tokens_used": -1}, {"tokens_used": 2**63}, {"latency_ms": -1}, {"latency_ms": math.inf},
+    {"metadata": {"a": nested(32)}}, {"input": nested(100_000)}, {"input": {1: 2}}, {"input": {1, 2}},
+     {"input": b"bytes"},
+    {"input": 10**5000}, {"input": Word("w")}, {"input": np.float64(1)}, {"reward": 1.01}, {"reward": -0.01},
+     {"reward": math.nan},
+    {"reward": True}, {"reward": 10**400}, {"tokens_used": -1}, {"tokens_used": 2**63}, {"latency_ms": -1},
+     {"latency_ms": math.inf},
     {"latency_ms": 10**400}, {"created_at": "yesterday"}, {"created_at": "7d"}, {"created_at": "2026-02-30"},
-    {"input": "x" * limits.EPISODE_MAX_BYTES}, {"task": "\1" * 180_000}, {"critique": "é" * 600_000}, {"metadata": {"k": "x" * (1 << 20)}},
+    {"input": "x" * limits.EPISODE_MAX_BYTES}, {"task": "\1" * 180_000}, {"critique": "é" * 600_000},
+     {"metadata": {"k": "x" * (1 << 20)}},
 ]  # fmt: skip
 
 
@@ -154,7 +164,9 @@ def test_what_is_refused_is_named_keeps_nothing_and_costs_the_others_nothing(ben
 def test_the_limits_themselves_are_still_within(bench):
     room = limits.EPISODE_MAX_BYTES - len(msgspec.json.encode(EpisodeDraft(id="big", task="t", input="")))
     results = bench.keep(
-        EpisodeDraft(id="i" * 200, task="t", agent_id="a" * 128, session_id="s" * 128, input=nested(32), tokens_used=2**63 - 1),
+        EpisodeDraft(
+            id="i" * 200, task="t", agent_id="a" * 128, session_id="s" * 128, input=nested(32), tokens_used=2**63 - 1
+        ),
         EpisodeDraft(id="big", task="t", input="x" * room),
     )
     assert [result.ok for result in results] == [True, True]
@@ -169,7 +181,8 @@ def test_an_episode_is_measured_as_json_whatever_it_is_made_of(bench, sign: str)
         draft = EpisodeDraft(**({"id": field, "task": "t"} | {field: ""}))
         room = (limits.EPISODE_MAX_BYTES - len(msgspec.json.encode(draft)) - 20) // each
         fits, over = bench.keep(
-            msgspec.structs.replace(draft, **{field: sign * room}), msgspec.structs.replace(draft, **{field: sign * (room + 20)})
+            msgspec.structs.replace(draft, **{field: sign * room}),
+            msgspec.structs.replace(draft, **{field: sign * (room + 20)}),
         )
         assert fits.ok, field
         assert not over.ok, field
@@ -198,7 +211,9 @@ def test_the_same_content_again_is_the_same_episode(bench):
     draft = EpisodeDraft(id="e", task="t", input={"b": 1, "a": [1.0]}, metadata={"x": 1}, reward=0.9)
     first = one(bench, draft)
     bench.clock.advance(5000)
-    again = one(bench, msgspec.structs.replace(draft, input={"a": [1.0], "b": 1}, success=True, created_at="2020-01-01", seq=77))
+    again = one(
+        bench, msgspec.structs.replace(draft, input={"a": [1.0], "b": 1}, success=True, created_at="2020-01-01", seq=77)
+    )
     assert (again.ok, again.existing, again.seq) == (True, True, first.seq)
     assert again.episode == first.episode
     assert bench.ids() == ["e"]
@@ -206,8 +221,10 @@ def test_the_same_content_again_is_the_same_episode(bench):
 
 
 OTHER = [
-    {"task": "u"}, {"input": 1.0}, {"input": True}, {"input": [1]}, {"output": "x"}, {"reward": 0.5}, {"reward": None}, {"success": True},
-    {"critique": ""}, {"tokens_used": 0}, {"latency_ms": 0.0}, {"metadata": {"a": 1}}, {"agent_id": "b"}, {"session_id": "s"},
+    {"task": "u"}, {"input": 1.0}, {"input": True}, {"input": [1]}, {"output": "x"}, {"reward": 0.5}, {"reward": None},
+     {"success": True},
+    {"critique": ""}, {"tokens_used": 0}, {"latency_ms": 0.0}, {"metadata": {"a": 1}}, {"agent_id": "b"},
+     {"session_id": "s"},
 ]  # fmt: skip
 
 
@@ -223,7 +240,9 @@ def test_other_content_under_a_known_id_is_a_conflict_wherever_it_differs(bench,
 
 def test_a_conflict_is_passed_over_on_request(bench):
     first = one(bench, EpisodeDraft(id="e", task="t"))
-    request = m.StoreEpisodes(episodes=[EpisodeDraft(id="e", task="u"), EpisodeDraft(id="f", task="u")], on_conflict="skip", echo=True)
+    request = m.StoreEpisodes(
+        episodes=[EpisodeDraft(id="e", task="u"), EpisodeDraft(id="f", task="u")], on_conflict="skip", echo=True
+    )
     skipped, stored = bench.call(request).results
     assert (skipped.ok, skipped.skipped, skipped.seq) == (True, True, first.seq)
     assert skipped.episode == first.episode
@@ -233,7 +252,9 @@ def test_a_conflict_is_passed_over_on_request(bench):
 
 def test_within_one_batch_the_first_of_an_id_counts(bench):
     same, other = EpisodeDraft(id="e", task="t"), EpisodeDraft(id="e", task="u")
-    first, again, conflict, bad, late = bench.keep(same, same, other, EpisodeDraft(id="x", task=""), EpisodeDraft(id="x", task="t"))
+    first, again, conflict, bad, late = bench.keep(
+        same, same, other, EpisodeDraft(id="x", task=""), EpisodeDraft(id="x", task="t")
+    )
     assert (first.ok, first.existing) == (True, False)
     assert (again.ok, again.existing, again.seq) == (True, True, first.seq)
     assert conflict.error["code"] == "conflict"
@@ -257,7 +278,9 @@ def test_two_threads_that_push_the_same_have_one_episode(bench):
 
     benches = [bench.another() for _ in range(4)]
     results: list[m.StoreResult] = []
-    threads = [threading.Thread(target=lambda b=b: results.extend(b.keep(*(f"e{n}" for n in range(20))))) for b in benches]
+    threads = [
+        threading.Thread(target=lambda b=b: results.extend(b.keep(*(f"e{n}" for n in range(20))))) for b in benches
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -293,7 +316,9 @@ def test_what_an_agent_stores_is_counted_once(bench):
 
     bench.call(RegisterAgent(id="me", type="t", lifetime_ms=60_000, host="h", pid=1))
     for _ in range(2):
-        bench.call(m.StoreEpisodes(episodes=[EpisodeDraft(id=f"e{n}", task="t") for n in range(3)]), agent="me", role="agent")
+        bench.call(
+            m.StoreEpisodes(episodes=[EpisodeDraft(id=f"e{n}", task="t") for n in range(3)]), agent="me", role="agent"
+        )
     assert bench.call(GetAgent(id="me")).agent.episodes_stored == 3
 
 
@@ -313,7 +338,9 @@ def pending(bench, tenant: str = "default") -> int:
 
 
 def test_a_vector_that_comes_along_is_kept_and_nothing_is_embedded(bench):
-    bench.keep(EpisodeDraft(id="e", task="t", embedding=Embedding(model=tag(bench), vectors=[vector(bench), vector(bench, 1)])))
+    bench.keep(
+        EpisodeDraft(id="e", task="t", embedding=Embedding(model=tag(bench), vectors=[vector(bench), vector(bench, 1)]))
+    )
     assert pending(bench) == 0
     (episode,) = bench.call(m.ListEpisodes(with_vectors=True)).episodes
     assert episode.embedding == Embedding(model=tag(bench), vectors=[vector(bench), vector(bench, 1)])
@@ -457,10 +484,14 @@ def test_no_question_is_an_error(bench, text: str):
 
 @pytest.mark.parametrize(
     "fields",
-    [{"text": ""}, {"text": " \n"}, {"text": "\ud800"}, {"text": "x" * (limits.QUERY_MAX_BYTES + 1)}, {"text": "é" * limits.QUERY_MAX_BYTES},
-     {"k": 0}, {"k": -1}, {"k": 1001}, {"k": 2**70}, {"reward_weight": -0.1}, {"reward_weight": 1.1}, {"reward_weight": math.nan},
-     {"filter": EpisodeFilter(agent_id="a b")}, {"filter": EpisodeFilter(session_id="/")}, {"filter": EpisodeFilter(task="\0")},
-     {"filter": EpisodeFilter(min_reward=2)}, {"filter": EpisodeFilter(since="7d")}, {"filter": EpisodeFilter(until="x")},
+    [{"text": ""}, {"text": " \n"}, {"text": "\ud800"}, {"text": "x" * (limits.QUERY_MAX_BYTES + 1)},
+     {"text": "é" * limits.QUERY_MAX_BYTES},
+     {"k": 0}, {"k": -1}, {"k": 1001}, {"k": 2**70}, {"reward_weight": -0.1}, {"reward_weight": 1.1},
+      {"reward_weight": math.nan},
+     {"filter": EpisodeFilter(agent_id="a b")}, {"filter": EpisodeFilter(session_id="/")},
+      {"filter": EpisodeFilter(task="\0")},
+     {"filter": EpisodeFilter(min_reward=2)}, {"filter": EpisodeFilter(since="7d")},
+      {"filter": EpisodeFilter(until="x")},
      {"filter": EpisodeFilter(where=[("a", "~", 1)])}, {"filter": EpisodeFilter(where=[("", "=", 1)])},
      {"filter": EpisodeFilter(where=[("a", "=", math.nan)])}, {"filter": EpisodeFilter(where=[("a", "=", nested(33))])},
      {"filter": EpisodeFilter(where=[("a", "=", n) for n in range(10_000)])}],
@@ -528,14 +559,18 @@ def test_deleted_neighbours_take_no_place_from_the_living(bench):
 # -- finding: vectors that are still out -------------------------------------------------------------------------
 
 
-def test_a_query_without_a_hub_embeds_first_within_its_budget_and_says_what_is_still_out(make_bench, make_embedder, clock):
+def test_a_query_without_a_hub_embeds_first_within_its_budget_and_says_what_is_still_out(
+    make_bench, make_embedder, clock
+):
     slow = make_embedder(clock=clock, cost_ms=50)
     bench = make_bench(embedder=slow, clock=clock)
     bench.keep(*(f"e{n} word" for n in range(200)))
     answer = found(bench, "word", mode="semantic", k=1000)
     assert 0 < answer.pending < 200
     assert len(answer.hits) == 200 - answer.pending
-    assert {hit.id for hit in answer.hits} == {f"e{n} word" for n in range(answer.pending, 200)}, "the newest come first"
+    assert {hit.id for hit in answer.hits} == {f"e{n} word" for n in range(answer.pending, 200)}, (
+        "the newest come first"
+    )
     assert len(found(bench, "word", mode="keyword", k=1000).hits) == 200
     assert found(bench, "word", fresh=True).pending == 0
     assert slow.texts.count("word") == 2
@@ -731,7 +766,13 @@ def test_what_does_not_fit_in_a_page_is_asked_for_again_and_nothing_is_lost(benc
     for n in range(7):
         bench.keep(EpisodeDraft(id=f"big{n}", task="t", input=BIG))
     bench.keep(*(f"small{n}" for n in range(50)))
-    wanted = [f"small{n}" for n in range(25)] + ["nope"] + [f"big{n}" for n in range(7)] + [f"small{n}" for n in range(25, 50)] + ["nor"]
+    wanted = (
+        [f"small{n}" for n in range(25)]
+        + ["nope"]
+        + [f"big{n}" for n in range(7)]
+        + [f"small{n}" for n in range(25, 50)]
+        + ["nor"]
+    )
     episodes, missing, rest, pages = [], [], wanted, 0
     while rest:
         answer = bench.call(m.GetEpisodes(ids=rest))
@@ -754,10 +795,10 @@ def test_an_id_that_can_be_nobody_s_is_a_usage_error(bench, id_: str):
 # -- listing -----------------------------------------------------------------------------------------------------
 
 
-def pages(bench, **fields: Any):
+def pages(bench, tenant: str, **fields: Any):
     cursor = None
     while True:
-        answer = bench.call(m.ListEpisodes(cursor=cursor, **fields))
+        answer = bench.call(m.ListEpisodes(cursor=cursor, **fields), tenant=tenant)
         assert len(msgspec.json.encode(answer)) < limits.FRAME_MAX_BYTES
         yield [one.id for one in answer.episodes]
         cursor = answer.cursor
@@ -767,10 +808,13 @@ def pages(bench, **fields: Any):
 
 @settings(fixture_ok, max_examples=25)
 @given(
-    sizes=st.lists(st.sampled_from([10, 10, 10, 300_000, 900_000]), max_size=14), limit=st.integers(1, 6),
-    order=st.sampled_from(["newest", "oldest"]), gone=st.sets(st.integers(0, 13), max_size=4), vectors=st.booleans(),
-)  # fmt: skip
-def test_the_pages_of_a_list_are_complete_and_without_repetition(bench, sizes, limit, order, gone, vectors):
+    sizes=st.lists(st.sampled_from([10, 10, 10, 300_000, 900_000]), max_size=14),
+    gone=st.sets(st.integers(0, 13), max_size=4),
+    asked=st.fixed_dictionaries(
+        {"limit": st.integers(1, 6), "order": st.sampled_from(["newest", "oldest"]), "with_vectors": st.booleans()}
+    ),
+)
+def test_the_pages_of_a_list_are_complete_and_without_repetition(bench, sizes, gone, asked):
     tenant = f"t{bench.clock.new_id()}"
     ids = [f"e{n}" for n in range(len(sizes))]
     for id_, size in zip(ids, sizes, strict=True):
@@ -780,12 +824,8 @@ def test_the_pages_of_a_list_are_complete_and_without_repetition(bench, sizes, l
         bench.call(m.DeleteEpisodes(ids=dead), tenant=tenant)
     expected = [id_ for id_ in ids if id_ not in dead]
 
-    class As:
-        def call(self, request: Any) -> Any:
-            return bench.call(request, tenant=tenant)
-
-    listed = [id_ for page in pages(As(), limit=limit, order=order, with_vectors=vectors) for id_ in page]
-    assert listed == (expected if order == "oldest" else expected[::-1])
+    listed = [id_ for page in pages(bench, tenant, **asked) for id_ in page]
+    assert listed == (expected if asked["order"] == "oldest" else expected[::-1])
 
 
 def test_the_total_is_counted_on_request_and_with_the_filter(library):
@@ -842,7 +882,14 @@ def test_a_dry_run_says_what_would_go_and_touches_nothing(library):
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"filter": EpisodeFilter()}, {"ids": ["a"], "filter": EpisodeFilter(agent_id="a")}, {"ids": ["a"] * 1001}, {"filter": EpisodeFilter(where=[])}]
+    "fields",
+    [
+        {},
+        {"filter": EpisodeFilter()},
+        {"ids": ["a"], "filter": EpisodeFilter(agent_id="a")},
+        {"ids": ["a"] * 1001},
+        {"filter": EpisodeFilter(where=[])},
+    ],
 )
 def test_nothing_is_deleted_without_saying_what(library, fields: dict[str, Any]):
     assert isinstance(library.refusal(m.DeleteEpisodes(**fields)), UsageError)
@@ -897,7 +944,9 @@ def test_a_pull_of_nothing_brings_the_cursor_alone(library):
         assert (answer.episodes, answer.cursor, answer.more) == ([], 4, False)
 
 
-@pytest.mark.parametrize("fields", [{"limit": -1}, {"cursor": -1}, {"cursor": 2**63}, {"query": " "}, {"query": "\ud800"}])
+@pytest.mark.parametrize(
+    "fields", [{"limit": -1}, {"cursor": -1}, {"cursor": 2**63}, {"query": " "}, {"query": "\ud800"}]
+)
 def test_a_pull_of_nonsense_is_refused(library, fields: dict[str, Any]):
     assert isinstance(library.refusal(m.PullEpisodes(**fields)), UsageError)
 
@@ -948,10 +997,6 @@ def test_stats_count_the_tenant_s_own_and_show_the_store_to_its_owner_alone(libr
 # -- nothing crosses from one tenant to another ------------------------------------------------------------------
 
 
-def without_ids(answer: Any) -> Any:
-    return msgspec.to_builtins(answer)
-
-
 def test_another_tenant_s_ids_are_answered_like_ids_that_do_not_exist(bench):
     bench.keep(EpisodeDraft(id="theirs", task="secret", agent_id="ann", session_id="s", metadata={"k": 1}), tenant="b")
     bench.keep("mine", tenant="a")
@@ -971,7 +1016,12 @@ def test_no_verb_shows_or_touches_what_is_another_tenant_s(bench):
     bench.keep(EpisodeDraft(id="theirs", task="secret", agent_id="ann", session_id="s", metadata={"k": 1}), tenant="b")
     bench.keep("mine", tenant="a")
     bench.hits("secret", tenant="b")
-    filters = [EpisodeFilter(agent_id="ann"), EpisodeFilter(session_id="s"), EpisodeFilter(task="secret"), EpisodeFilter(where=[("k", "=", 1)])]
+    filters = [
+        EpisodeFilter(agent_id="ann"),
+        EpisodeFilter(session_id="s"),
+        EpisodeFilter(task="secret"),
+        EpisodeFilter(where=[("k", "=", 1)]),
+    ]
     for mode in ("hybrid", "semantic", "keyword"):
         assert set(bench.hits("secret", tenant="a", mode=mode)) <= {"mine"}
         assert [bench.hits("secret", tenant="a", mode=mode, filter=one) for one in filters] == [[]] * 4
@@ -999,7 +1049,10 @@ def test_the_same_id_in_two_tenants_is_two_episodes(bench):
 
 def test_scores_are_not_moved_by_what_other_tenants_know(bench):
     def scores() -> list[tuple[str, float]]:
-        return [(hit.id, hit.score) for hit in bench.call(m.QueryEpisodes(text="rare common", mode="keyword"), tenant="a").hits]
+        return [
+            (hit.id, hit.score)
+            for hit in bench.call(m.QueryEpisodes(text="rare common", mode="keyword"), tenant="a").hits
+        ]
 
     bench.keep("rare word", "common word", "common thing", tenant="a")
     before = scores()
@@ -1048,6 +1101,10 @@ def test_damaged_words_leave_the_search_by_meaning_and_are_mended_by_a_reindex(l
 
 def test_with_the_real_model_a_question_finds_what_it_means_in_other_words(make_bench, real_embedder):
     bench = make_bench(embedder=real_embedder)
-    bench.keep("The unit tests fail because the database is locked", "Bake the bread for forty minutes", "Water the plants twice a week")
+    bench.keep(
+        "The unit tests fail because the database is locked",
+        "Bake the bread for forty minutes",
+        "Water the plants twice a week",
+    )
     assert bench.hits("SQLite is busy and my checks break", mode="semantic")[0].startswith("The unit tests")
     assert bench.hits("how often should flowers get something to drink")[0].startswith("Water")

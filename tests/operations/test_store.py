@@ -116,7 +116,9 @@ def test_bytes_that_changed_behind_an_unchanged_stamp_are_found_by_the_full_chec
     assert found(whole, full=True) == [("index files", "derived")]
 
 
-@pytest.mark.parametrize("damage", ["words are missing", "words of what is not there", "a vector is missing", "nothing waits that should"])
+@pytest.mark.parametrize(
+    "damage", ["words are missing", "words of what is not there", "a vector is missing", "nothing waits that should"]
+)
 def test_what_is_derived_is_mended_by_a_reindex(whole, damage: str):
     sql(whole, DAMAGE[damage][0])
     reindex(whole)

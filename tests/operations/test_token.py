@@ -38,8 +38,10 @@ def test_nothing_of_the_token_itself_is_kept(bench):
 
 @pytest.mark.parametrize(
     "fields",
-    [{"tenant_id": ""}, {"tenant_id": "a/b"}, {"agent_id": "a b"}, {"agent_id": ""}, {"ttl_ms": 0}, {"ttl_ms": -1}, {"ttl_ms": 999},
-     {"ttl_ms": TOKEN_MAX_TTL_MS + 1}, {"ttl_ms": 10**400}, {"agent_id": "one", "role": "admin"}, {"agent_id": "one", "role": "operator"}],
+    [{"tenant_id": ""}, {"tenant_id": "a/b"}, {"agent_id": "a b"}, {"agent_id": ""}, {"ttl_ms": 0}, {"ttl_ms": -1},
+     {"ttl_ms": 999},
+     {"ttl_ms": TOKEN_MAX_TTL_MS + 1}, {"ttl_ms": 10**400}, {"agent_id": "one", "role": "admin"}, {"agent_id": "one",
+      "role": "operator"}],
     ids=str,
 )  # fmt: skip
 def test_a_token_that_makes_no_sense_is_refused_and_not_recorded(bench, fields: dict[str, Any]):
@@ -59,7 +61,9 @@ def test_an_admin_issues_for_its_own_tenant_and_no_operator(bench):
     assert bench.call(**admin(tenant_id="a", role="admin")).record.role == "admin"
     for fields in ({"tenant_id": "b"}, {"tenant_id": "a", "role": "operator"}, {"tenant_id": "b", "role": "operator"}):
         assert isinstance(bench.refusal(**admin(**fields)), Denied)
-    assert bench.call(t.IssueToken(tenant_id="b", role="operator"), tenant="a", role="operator").record.role == "operator"
+    assert (
+        bench.call(t.IssueToken(tenant_id="b", role="operator"), tenant="a", role="operator").record.role == "operator"
+    )
 
 
 def test_an_agent_has_nothing_to_do_with_tokens(bench):
@@ -85,7 +89,9 @@ def test_revoking_is_noted_once_in_the_log_of_the_token_s_tenant(bench):
     bench.clock.advance(1000)
     assert bench.call(t.RevokeToken(id=record.id), tenant="a").record == first
     assert first.revoked_at == "2026-01-01T00:00:01.000Z"
-    assert [(one.tenant_id, one.kind, one.subject) for one in bench.store.changes.after(0, 10)] == [("b", "token_revoked", record.id)]
+    assert [(one.tenant_id, one.kind, one.subject) for one in bench.store.changes.after(0, 10)] == [
+        ("b", "token_revoked", record.id)
+    ]
     assert bench.store.tokens.is_revoked(record.id)
 
 

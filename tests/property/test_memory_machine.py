@@ -63,7 +63,8 @@ class MemoryMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         clock = Clock()
-        self.context = Context(home=Path("nowhere"), store=Store.in_memory(clock), recall=Recall(None, None), clock=clock,
+        self.context = Context(home=Path("nowhere"), store=Store.in_memory(clock), recall=Recall(None, None),
+        clock=clock,
                                access=None)  # type: ignore[arg-type]  # fmt: skip
         self.live: dict[str, dict[str, Content]] = {"a": {}, "b": {}}
         self.dead: dict[str, set[str]] = {"a": set(), "b": set()}
@@ -76,7 +77,9 @@ class MemoryMachine(RuleBasedStateMachine):
 
     @rule(tenant=TENANTS, drafts=st.lists(st.tuples(IDS, AGENTS, SIZES), max_size=4), skip=st.booleans())
     def store(self, tenant: str, drafts: list[tuple[str, str | None, int]], skip: bool) -> None:
-        made = [EpisodeDraft(id=id_, task=f"task of {id_}", agent_id=agent, input="x" * size) for id_, agent, size in drafts]
+        made = [
+            EpisodeDraft(id=id_, task=f"task of {id_}", agent_id=agent, input="x" * size) for id_, agent, size in drafts
+        ]
         request = m.StoreEpisodes(episodes=made, on_conflict="skip" if skip else "error")
         for (id_, agent, size), result in zip(drafts, self.call(tenant, request).results, strict=True):
             there = self.live[tenant].get(id_)
@@ -84,7 +87,7 @@ class MemoryMachine(RuleBasedStateMachine):
                 assert result.deleted
             elif there is None:
                 assert result.ok
-                assert not (result.existing or result.skipped or result.deleted)
+                assert (result.existing, result.skipped, result.deleted) == (False, False, False)
                 self.live[tenant][id_] = (agent, size)
             elif there == (agent, size):
                 assert result.existing

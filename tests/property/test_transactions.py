@@ -12,7 +12,9 @@ from fedctl.store.database import Database
 
 # A tree: a number is a row that is added (twice the same is an error), a list a nested transaction, which may end
 # badly by itself (the flag).
-TREES = st.recursive(st.integers(0, 6), lambda inner: st.tuples(st.booleans(), st.lists(inner, max_size=4)), max_leaves=12)
+TREES = st.recursive(
+    st.integers(0, 6), lambda inner: st.tuples(st.booleans(), st.lists(inner, max_size=4)), max_leaves=12
+)
 
 
 class GoneWrongError(Exception):

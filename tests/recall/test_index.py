@@ -77,7 +77,9 @@ def test_the_files_are_the_owner_s_alone(folder: IndexFolder):
 
 
 def test_each_tenant_has_a_folder_of_its_own(folder: IndexFolder):
-    places = {folder.files(tenant, model, generation) for tenant in (1, 11) for model in (1, 11) for generation in ("a", "b")}
+    places = {
+        folder.files(tenant, model, generation) for tenant in (1, 11) for model in (1, 11) for generation in ("a", "b")
+    }
     assert len(places) == 8
     assert len({files.vectors.parent for files in places}) == 2
 
@@ -316,7 +318,8 @@ def test_many_chunks_of_one_episode_take_no_place_from_another():
 def test_an_explanation_says_in_which_form_the_vector_was_found():
     vectors = unit(np.random.default_rng(0), 2).astype(np.float16)
     search = Search(
-        [Part("flat", np.array([1, 2]), vectors), Part("tail", np.array([], dtype=np.int64), vectors[:0]), Part("tail", np.array([3, 1]), vectors)],
+        [Part("flat", np.array([1, 2]), vectors), Part("tail", np.array([], dtype=np.int64), vectors[:0]), Part("tail",
+         np.array([3, 1]), vectors)],
         vectors[0],
     )  # fmt: skip
     assert [search.form_of(seq) for seq in (1, 2, 3, 4)] == ["flat", "flat", "tail", None]

@@ -14,7 +14,9 @@ SCORES = st.dictionaries(KEYS, st.floats(0.001, 30), max_size=12)
 REWARDS = st.sampled_from([None, 0.0, 0.3, 0.5, 0.7, 1.0])
 
 
-def known(semantic: dict[int, float], keyword: dict[int, float], rewards: list[float | None]) -> dict[int, float | None]:
+def known(
+    semantic: dict[int, float], keyword: dict[int, float], rewards: list[float | None]
+) -> dict[int, float | None]:
     keys = sorted(semantic.keys() | keyword.keys())
     return {key: rewards[place % len(rewards)] for place, key in enumerate(keys)}
 

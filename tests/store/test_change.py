@@ -21,7 +21,9 @@ def test_the_log_is_read_in_order_from_any_place_with_its_tenants_and_details(be
     with bench.store.write():
         for number, tenant in enumerate("aba"):
             key = bench.store.tenants.key_for_writing(tenant, 1)
-            bench.store.changes.add(key, "agent_status", f"s{number}", now_ms=number, detail={"status": "ready"} if number else None)
+            bench.store.changes.add(
+                key, "agent_status", f"s{number}", now_ms=number, detail={"status": "ready"} if number else None
+            )
     events = bench.store.changes.after(0, 10)
     assert [(e.seq, e.tenant_id, e.subject, e.detail, e.at) for e in events] == [
         (1, "a", "s0", {}, "1970-01-01T00:00:00.000Z"),

@@ -53,7 +53,8 @@ def numbers(database: Database) -> list[int]:
 def run(code: str, *args: object, **kwargs) -> subprocess.Popen[str]:
     """Start a program that has the path as its first argument."""
     return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, args)], cwd=ROOT, text=True, stdout=subprocess.PIPE, stdin=subprocess.PIPE,
+        [sys.executable, "-c", code, *map(str, args)], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+         stdin=subprocess.PIPE,
         **kwargs,
     )  # fmt: skip
 
@@ -268,8 +269,10 @@ def test_who_gave_up_waiting_does_not_get_the_lock_later(tmp_path: Path):
 
 
 def test_the_lock_of_a_process_that_died_is_free(path: Path, database: Database):
-    code = "import sys; from pathlib import Path; from fedctl.store.database import Database\n" \
-           "with Database(Path(sys.argv[1])).write(): print('in', flush=True); sys.stdin.read()"
+    code = (
+        "import sys; from pathlib import Path; from fedctl.store.database import Database\n"
+        "with Database(Path(sys.argv[1])).write(): print('in', flush=True); sys.stdin.read()"
+    )
     process = run(code, path)
     assert process.stdout is not None
     assert process.stdout.readline() == "in\n"
@@ -298,7 +301,7 @@ with database.write():
     assert process.stdout.readline() == "in\n"
     process.send_signal(signal.SIGKILL)
     end(process)
-    assert os.stat(f"{path}-wal").st_size > 1_000_000
+    assert path.with_name("a.db-wal").stat().st_size > 1_000_000
     assert numbers(database) == [1]
     assert database.rows("pragma integrity_check") == [("ok",)]
     with database.write():

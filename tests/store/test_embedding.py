@@ -129,7 +129,9 @@ def test_dropping_other_models_is_for_one_tenant_and_forgets_their_files(shelf):
     assert shelf.store.embeddings.snapshots() == [(a, other.key, "g"), (b, one.key, "g"), (b, other.key, "g")]
 
 
-def publish(bench, key: int, model_key: int, generation: str, *, fresh: bool, first: int = 0, rows: int = 5) -> None:
+def publish(  # noqa: PLR0913  what a snapshot is made of
+    bench, key: int, model_key: int, generation: str, *, fresh: bool, first: int = 0, rows: int = 5
+) -> None:
     bench.store.embeddings.put_snapshot(
         key, model_key, generation=generation, vectors=first + rows, through_key=first + rows, stamp="s", now_ms=1,
         block=BlockRow(first, rows, f"digest{first}"), fresh=fresh,

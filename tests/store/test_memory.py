@@ -39,9 +39,7 @@ class Shelf:
 
     def add(self, tenant: tuple[int, str], *rows: NewEpisode) -> list[int]:
         with self.store.write():
-            seqs = []
-            for one in rows:
-                seqs.append(self.store.changes.add(tenant[0], "episode_stored", one.id, now_ms=0))
+            seqs = [self.store.changes.add(tenant[0], "episode_stored", one.id, now_ms=0) for one in rows]
             self.store.episodes.add(tenant[0], zip(seqs, rows, strict=True))
         return seqs
 
@@ -124,8 +122,10 @@ FILTERS = st.builds(
     EpisodeFilter,
     agent_id=st.sampled_from(NAMES), session_id=st.sampled_from(NAMES), task=st.sampled_from([None, "x"]),
     min_reward=st.sampled_from([None, 0.0, 0.5, 1]), success=st.sampled_from([None, True, False]),
-    since=st.sampled_from([None, *map(to_rfc3339, INSTANTS)]), until=st.sampled_from([None, *map(to_rfc3339, INSTANTS)]),
-    where=st.lists(st.tuples(st.sampled_from(KEYS), st.sampled_from(["=", "!=", "<", "<=", ">", ">="]), SCALARS), max_size=2),
+    since=st.sampled_from([None, *map(to_rfc3339, INSTANTS)]), until=st.sampled_from([None, *map(to_rfc3339,
+    INSTANTS)]),
+    where=st.lists(st.tuples(st.sampled_from(KEYS), st.sampled_from(["=", "!=", "<", "<=", ">", ">="]), SCALARS),
+    max_size=2),
 )  # fmt: skip
 
 
@@ -159,7 +159,9 @@ def test_sql_lets_through_what_plain_python_lets_through(rows: list[dict[str, An
     assert episodes.count(key, filter_) == len(expected)
     assert [seq for seq, _ in episodes.heads(key, filter_, 100)] == expected
     assert [one.seq for one in episodes.page(shelf.a, filter_, cursor=None, limit=99, newest_first=False)] == expected
-    assert [one.seq for one in episodes.page(shelf.a, filter_, cursor=None, limit=99, newest_first=True)] == expected[::-1]
+    assert [one.seq for one in episodes.page(shelf.a, filter_, cursor=None, limit=99, newest_first=True)] == expected[
+        ::-1
+    ]
     assert sorted(seq for seq, _ in episodes.search_words(key, '"word"', filter_, 100)) == expected
     shelf.store.close()
 

@@ -80,4 +80,6 @@ def test_every_table_is_strict_and_every_constraint_has_a_name(database: Databas
     for name, sql in tables.items():
         for word in ("CHECK", "UNIQUE", "REFERENCES"):
             for line in sql.splitlines():
-                assert word not in line or "CONSTRAINT" in line or "CONSTRAINT" in sql.split(line)[0].splitlines()[-1], (name, line)
+                assert (
+                    word not in line or "CONSTRAINT" in line or "CONSTRAINT" in sql.split(line)[0].splitlines()[-1]
+                ), (name, line)

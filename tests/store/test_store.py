@@ -57,7 +57,14 @@ def test_reading_makes_no_store_and_says_how_to_begin(home: Path, clock):
 
 def test_what_a_process_that_died_while_making_a_store_left_behind_is_no_hindrance(home: Path, clock):
     home.mkdir()
-    for name in ("store.db.new", "store.db.new-wal", "store.db.new-shm", "store.db.new-journal", "store.db.lock", "store.lock"):
+    for name in (
+        "store.db.new",
+        "store.db.new-wal",
+        "store.db.new-shm",
+        "store.db.new-journal",
+        "store.db.lock",
+        "store.lock",
+    ):
         (home / name).write_bytes(b"half of something")
     store = opened(home, clock, create=True)
     assert store.integrity() == []

@@ -3,7 +3,9 @@ from __future__ import annotations
 
 def add(bench, token_id: str, tenant: str = "a", now_ms: int = 1000) -> None:
     with bench.store.write():
-        bench.store.tokens.add(token_id, tenant_id=tenant, agent_id=None, role="agent", now_ms=now_ms, expires_at_ms=now_ms + 1)
+        bench.store.tokens.add(
+            token_id, tenant_id=tenant, agent_id=None, role="agent", now_ms=now_ms, expires_at_ms=now_ms + 1
+        )
 
 
 def test_a_token_is_revoked_once_and_stays_so(bench):

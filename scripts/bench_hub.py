@@ -159,21 +159,21 @@ def memory(args: argparse.Namespace, folder: Path, report: common.Report) -> Non
     """Resident memory: of a hub before and after its model loads, of an idle connection, of an agent."""
     idle = 200 if args.quick else 1000
     rows: list[dict[str, Any]] = []
-    home = new_home(folder / "plain", inference=False)
-    with common.hub(home, "--max-agents", str(idle + 100)) as hub:
-        for _ in range(20):  # what every hub has after a little use: its threads and connections have all worked
-            load(what="acks", url=hub.url, token=issue(hub), pid=hub.pid, batch=1, seconds=0.05, clients=5)
-            load(what="latency", url=hub.url, token=issue(hub), agents=1, repeats=2, live=False)
+    # A store that never held anything: the first episode makes a hub load its model.
+    with common.hub(new_home(folder / "plain", inference=True), "--max-agents", str(idle + 100)) as hub:
+        with idling(url=hub.url, token=issue(hub), agents=20):
+            drain(hub)  # a few questions: its threads and their connections have all worked
         before = common.rss_mb(hub.pid)
         rows.append({"what": "hub, before the model loads", "mb": before})
         with idling(url=hub.url, token=issue(hub), agents=idle):
             per = (common.rss_mb(hub.pid) - before) * 1024 / idle
-            rows.append({"what": f"a connection, idle (mean of {idle:,}), kB", "mb": per / 1024, "kb": per})
-        with agent(home, hub) as pid:
-            rows.append({"what": "agent without CMD, 100 episodes pulled", "mb": common.rss_mb(pid)})
-    with common.hub(new_home(folder / "embedding", inference=True, episodes=100)) as hub:
+            rows.append({"what": f"a connection, idle (mean of {idle:,})", "mb": per / 1024, "kb": per})
+    home = new_home(folder / "embedding", inference=True, episodes=100)
+    with common.hub(home) as hub:
         drain(hub)
         rows.append({"what": "hub, model loaded, 100 episodes embedded", "mb": common.rss_mb(hub.pid)})
+        with agent(home) as pid:
+            rows.append({"what": "agent without CMD, 100 episodes pulled", "mb": common.rss_mb(pid)})
     with running_prototype(folder / "prototype") as (url, pid):
         load(what="acks", url=url, pid=pid, lean=True, prototype=True, batch=1, seconds=0.5, clients=5)
         rows.append({"what": "prototype", "mb": common.rss_mb(pid)})
@@ -246,9 +246,8 @@ def idling(**spec: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def agent(home: Path, hub: common.RunningHub) -> Iterator[int]:
-    """Run an agent that serves its memory, for as long as it takes to look at it."""
-    load(what="acks", url=hub.url, token=issue(hub), pid=hub.pid, batch=100, seconds=0.1, clients=5)
+def agent(home: Path) -> Iterator[int]:
+    """Run an agent of the hub on a home, for as long as it takes to look at it."""
     command = [*common.fedctl_command(), "agent", "spawn", "--lifetime", "60s"]
     process = subprocess.Popen(
         command, env=common.plain_environment(home), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

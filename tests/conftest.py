@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
@@ -168,6 +170,39 @@ def clock() -> FakeClock:
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
+
+
+class Disk:
+    """A file system of its own, of a given size."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def mount(self, options: str) -> bool:
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self.folder)]
+        return not os.geteuid() and not subprocess.run(command, capture_output=True, check=False).returncode
+
+    def make(self, how: Literal["ro", "rw"]) -> None:
+        """Make it read-only, or writable again."""
+        subprocess.run(["mount", "-o", f"remount,{how}", str(self.folder)], check=True)
+
+
+@pytest.fixture
+def make_disk(tmp_path: Path) -> Iterator[Callable[[str], Disk]]:
+    """Make disks of a size (`1m`), where we may mount any."""
+    made: list[Disk] = []
+
+    def make(size: str) -> Disk:
+        disk = Disk(tmp_path / f"disk{len(made)}")
+        disk.folder.mkdir()
+        if not disk.mount(f"size={size}"):
+            pytest.skip("only root may mount")
+        made.append(disk)
+        return disk
+
+    yield make
+    for disk in made:
+        subprocess.run(["umount", "-l", str(disk.folder)], check=True)
 
 
 @pytest.fixture

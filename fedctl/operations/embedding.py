@@ -258,8 +258,8 @@ def _verified(  # noqa: PLR0913
         return False
     if not ctx.recall.index.verify(files, blocks, model.dim):
         return False
-    if index.stamp(files) == now:  # nobody appended while it was read: the new look can be recorded
-        with ctx.store.write():
+    if index.stamp(files) == now:  # nobody appended while it was read: the new look can be recorded, if anything can
+        with contextlib.suppress(DiskFull, Denied, Unavailable), ctx.store.write():
             ctx.store.embeddings.restamp(tenant_key, model.key, snapshot, now)
     return True
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import math
 import struct
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fedctl.errors import Conflict, DiskFull, Failure, UsageError
+from fedctl.errors import Conflict, Denied, DiskFull, Failure, UsageError
 from fedctl.messages import memory as m
 from fedctl.model import limits
 from fedctl.model.episode import Embedding, EpisodeDraft, EpisodeFilter
@@ -21,6 +24,7 @@ from fedctl.model.principal import Principal
 from fedctl.operations import embedding
 from fedctl.recall.index import from_blob, to_blobs
 
+ROOT = Path(__file__).parents[2]
 BIG = "x" * 900_000
 fixture_ok = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
@@ -288,6 +292,45 @@ def test_two_threads_that_push_the_same_have_one_episode(bench):
     assert sum(not one.existing for one in results) == 20
     assert all(one.ok for one in results)
     assert sorted(bench.ids()) == sorted({f"e{n}" for n in range(20)})
+
+
+def test_processes_that_store_at_once_lose_and_double_nothing(home, clock, make_bench):
+    code = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from fedctl.bootstrap import open_context
+from fedctl.client.local import LocalCaller
+from fedctl.messages.memory import StoreEpisodes
+from fedctl.model.episode import EpisodeDraft
+from fedctl.model.principal import Principal
+home, me = Path(sys.argv[1]), sys.argv[2]
+sys.stdin.read()
+context = open_context(SimpleNamespace(home=home, timeout_ms=None, model=None), create=True)
+caller = LocalCaller(context, Principal(tenant_id="default", role="owner"))
+for n in range(60):
+    ids = [f"{me}-{n}", f"all-{n}"] if n % 2 else [f"{me}-{n}"]
+    results = caller.call(StoreEpisodes(episodes=[EpisodeDraft(id=one, task=f"word {one}") for one in ids])).results
+    assert all(result.ok for result in results), results
+caller.close()
+"""
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, str(home), name], cwd=ROOT, stdin=subprocess.PIPE, text=True)
+        for name in ("ann", "bob", "cid")
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.close()
+        process.stdin = None
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    bench = make_bench(home=home)
+    assert sorted(bench.ids()) == sorted(
+        [f"{name}-{n}" for name in ("ann", "bob", "cid") for n in range(60)] + [f"all-{n}" for n in range(1, 60, 2)]
+    )
+    from fedctl.messages.store import CheckStore
+
+    assert bench.call(CheckStore(full=True)).findings == []
+    assert len(bench.hits("word", mode="keyword", k=1000)) == 210
 
 
 def test_the_echo_of_a_batch_ends_where_a_page_is_full(bench):
@@ -612,6 +655,27 @@ def test_a_store_that_cannot_be_written_is_searched_all_the_same(bench):
     assert answer.pending == 1
     assert "disk is full" in answer.notes[0]
     assert isinstance(other.refusal(m.QueryEpisodes(text="alpha", fresh=True)), DiskFull)
+
+
+def test_a_home_that_became_read_only_is_searched_as_far_as_it_is_embedded(make_disk, make_bench):
+    disk = make_disk("20m")
+    writer = make_bench(home=disk.folder / "home")
+    writer.keep("alpha one", "beta two")
+    writer.hits("alpha")
+    embedding.compact(writer.context, writer.key(), rewrite=True)
+    writer.keep("alpha three")
+    writer.close()
+    disk.make("ro")
+    reader = make_bench(home=disk.folder / "home")
+    for mode, ids in (("hybrid", {"alpha one", "beta two", "alpha three"}), ("semantic", {"alpha one", "beta two"})):
+        answer = found(reader, "alpha", mode=mode)
+        assert {hit.id for hit in answer.hits} == ids
+        assert answer.pending == 1
+        assert "no vectors were added" in answer.notes[0]
+    assert isinstance(reader.refusal(m.StoreEpisodes(episodes=[EpisodeDraft(id="e", task="t")])), Denied)
+    reader.close()
+    disk.make("rw")
+    assert "alpha three" in make_bench(home=disk.folder / "home").hits("alpha", mode="semantic")
 
 
 class Hub:

@@ -110,6 +110,20 @@ def test_a_reader_keeps_what_it_has_mapped_while_the_file_grows_and_when_it_is_g
     assert np.array_equal(part.vectors, before)
 
 
+def test_no_file_is_left_open(folder: IndexFolder):
+    def open_files() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before = open_files()
+    for number in range(10):
+        files, blocks = grown(folder, 3, 2, generation=f"g{number}")
+        assert folder.open(files, 5, DIM) is not None
+        assert folder.open(files, 6, DIM) is None
+        assert folder.verify(files, blocks, DIM)
+        assert not folder.verify(files, blocks[1:] + blocks[:1] + [Block(0, 1, "")], DIM)
+    assert open_files() == before
+
+
 def test_a_process_that_dies_while_it_appends_leaves_what_was_published(tmp_path: Path, folder: IndexFolder):
     files, blocks = grown(folder, 3)
     code = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -14,7 +15,7 @@ import apsw
 import pytest
 
 from fedctl.errors import Corrupt, Denied, DiskFull, Failure, Unavailable
-from fedctl.store.database import Database, WriteLock, sqlite_version, translated
+from fedctl.store.database import Database, SpoiltError, WriteLock, sqlite_version, translated
 
 ROOT = Path(__file__).parents[2]
 
@@ -157,6 +158,61 @@ def test_after_sqlite_has_undone_everything_nothing_more_is_committed(database: 
     assert numbers(database) == [6]
 
 
+def test_parts_that_are_not_kept_apart_are_kept_together(database: Database):
+    with database.write(apart=False):
+        with database.write():
+            add(database, 1)
+        with database.write():
+            add(database, 2)
+            with database.write():
+                add(database, 3)
+    assert numbers(database) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_parts_that_are_not_kept_apart_share_the_fate_of_the_one_that_failed(database: Database, depth: int):
+    def fail(depth: int) -> None:
+        with database.write():
+            add(database, depth)
+            if depth == 1:
+                raise KeyError
+            fail(depth - 1)
+
+    with pytest.raises(SpoiltError), database.write(apart=False):
+        add(database, 9)
+        with pytest.raises(KeyError):
+            fail(depth)
+        assert database.spoilt
+        with database.write():
+            add(database, 8)
+    assert numbers(database) == []
+    assert not database.spoilt
+    with database.write(apart=False):
+        add(database, 4)
+    with database.write(), pytest.raises(KeyError):
+        fail(1)
+    assert numbers(database) == [4]
+
+
+def test_what_was_undone_is_counted_so_that_nobody_trusts_what_he_remembers(database: Database):
+    seen = [database.undone]
+    with database.write():
+        add(database, 1)
+        with pytest.raises(KeyError), database.write():
+            raise KeyError
+        seen.append(database.undone)
+    with pytest.raises(KeyError), database.write():
+        raise KeyError
+    seen.append(database.undone)
+    with pytest.raises(SpoiltError), database.write(apart=False), contextlib.suppress(KeyError), database.write():
+        raise KeyError
+    seen.append(database.undone)
+    assert seen == sorted(set(seen))
+    with database.write(), database.write():
+        add(database, 2)
+    assert database.undone == seen[-1]
+
+
 def test_a_snapshot_stays_as_it_was_while_others_write(path: Path, database: Database):
     other = Database(path)
     with database.read():
@@ -266,6 +322,23 @@ def test_who_gave_up_waiting_does_not_get_the_lock_later(tmp_path: Path):
     assert third.held
     assert not second.held
     third.release()
+
+
+def test_nothing_is_left_open_by_locking_unlocking_and_giving_up(tmp_path: Path):
+    def open_files() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    path = tmp_path / "x.lock"
+    before = open_files()
+    for _ in range(10):
+        first, second = WriteLock(path, 1), WriteLock(path, 0.001)
+        first.acquire()
+        with pytest.raises(Unavailable):
+            second.acquire()
+        first.release()
+        for thread in waiting_threads():
+            thread.join(10)
+    assert open_files() == before
 
 
 def test_the_lock_of_a_process_that_died_is_free(path: Path, database: Database):
@@ -400,19 +473,12 @@ for n in range(1, 10_000):
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path):
-    """A file system of 1 MiB, where we may mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("only root may mount")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+def small_disk(make_disk):
+    return make_disk("1m")
 
 
-def test_a_full_disk_is_told_as_such_and_nothing_acked_is_lost(small_disk: Path):
-    path = small_disk / "a.db"
+def test_a_full_disk_is_told_as_such_and_nothing_acked_is_lost(small_disk):
+    path = small_disk.folder / "a.db"
     path.touch()
     with_table(path)
     database = Database(path)
@@ -432,8 +498,8 @@ def test_a_full_disk_is_told_as_such_and_nothing_acked_is_lost(small_disk: Path)
     again.close()
 
 
-def test_a_disk_that_fills_up_inside_a_group_takes_the_whole_group(small_disk: Path):
-    path = small_disk / "a.db"
+def test_a_disk_that_fills_up_inside_a_group_takes_the_whole_group(small_disk):
+    path = small_disk.folder / "a.db"
     path.touch()
     with_table(path)
     database = Database(path)
@@ -453,11 +519,11 @@ def test_a_disk_that_fills_up_inside_a_group_takes_the_whole_group(small_disk: P
     database.close()
 
 
-def test_a_read_only_disk_is_denied(small_disk: Path):
-    path = small_disk / "a.db"
+def test_a_read_only_disk_is_denied(small_disk):
+    path = small_disk.folder / "a.db"
     path.touch()
     with_table(path)
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    small_disk.make("ro")
     with pytest.raises(Denied), Database(path).write():
         pass
 

@@ -169,40 +169,33 @@ def test_a_home_that_links_to_a_home_is_one(tmp_path: Path, clock):
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path):
-    """A file system of 256 KiB, where we may mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
-    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("only root may mount")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+def small_disk(make_disk):
+    return make_disk("256k")
 
 
-def test_a_home_that_is_read_only_is_denied_to_writers_and_nothing_is_lost(small_disk: Path, clock):
-    home = small_disk / "home"
+def test_a_home_that_is_read_only_is_denied_to_writers_and_nothing_is_lost(small_disk, clock):
+    home = small_disk.folder / "home"
     opened(home, clock, create=True).close()
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    small_disk.make("ro")
     store = opened(home, clock, create=True)
     assert store.episodes.count_everywhere() == 0
     with pytest.raises(Denied), store.write():
         pass
     store.close()
     with pytest.raises(Denied):
-        opened(small_disk / "another", clock, create=True)
-    subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+        opened(small_disk.folder / "another", clock, create=True)
+    small_disk.make("rw")
     opened(home, clock).close()
 
 
-def test_a_store_is_not_made_by_halves_on_a_full_disk(small_disk: Path, clock):
-    (small_disk / "ballast").write_bytes(b"\0" * (200 << 10))
+def test_a_store_is_not_made_by_halves_on_a_full_disk(small_disk, clock):
+    (small_disk.folder / "ballast").write_bytes(b"\0" * (200 << 10))
     with pytest.raises(DiskFull):
-        opened(small_disk / "home", clock, create=True)
+        opened(small_disk.folder / "home", clock, create=True)
     with pytest.raises(NoStore):
-        opened(small_disk / "home", clock)
-    (small_disk / "ballast").unlink()
-    store = opened(small_disk / "home", clock, create=True)
+        opened(small_disk.folder / "home", clock)
+    (small_disk.folder / "ballast").unlink()
+    store = opened(small_disk.folder / "home", clock, create=True)
     assert store.integrity() == []
     store.close()
 

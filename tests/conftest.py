@@ -89,6 +89,13 @@ class FakeEmbedder:
         vectors = np.array([self._one(text) for text in texts], dtype=np.float32).reshape(len(texts), self.dim)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
+    def split(self, head: str, text: str, *, overlap: int, most: int) -> list[str]:
+        """Cut as the real one does, a character for a token."""
+        lead = f"{head}\n" if head and text else head
+        size = max(self.max_tokens * 4 - len(lead), 1)
+        starts = range(0, max(len(text) - overlap, 1), max(size - overlap, 1))
+        return [lead + text[start : start + size] for start in starts][:most]
+
     def _one(self, text: str) -> np.ndarray:
         total = np.full(self.dim, 1e-3)
         for word in re.findall(r"\w+", text.lower()):

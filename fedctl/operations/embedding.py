@@ -26,7 +26,12 @@ if TYPE_CHECKING:
     from fedctl.store.embedding import Model, Queued, SnapshotRow
 
 EMBED_SLICE = 32
-"""Episodes embedded between two looks at the clock."""
+"""Pieces of text embedded between two looks at the clock."""
+OVERLAP_TOKENS = 64
+"""A quarter of the model's window, shared by neighbouring pieces of a long text. Windows of 128 with 32 found less
+(nDCG@10 .361 against .369 on abstracts) for the same work."""
+PIECES_MAX = 64
+"""Some 12,000 tokens of an episode are searched by meaning; all of it is searched by words."""
 TAIL_ROWS = 1000
 """So many vectors beside the snapshot are searched in a millisecond; more are appended to it."""
 APPEND_ROWS = 20_000
@@ -87,19 +92,32 @@ def embed_pending(ctx: Context, *, budget_s: float | None, tenant_key: int | Non
 
 
 def _embed(ctx: Context, waiting: list[Queued]) -> None:
-    decode = msgspec.json.decode
-    texts = [
-        embedding_text(one.agent_id, one.task, decode(one.input), decode(one.output), one.critique) for one in waiting
-    ]
-    blobs = index.to_blobs(ctx.recall.embedder.embed(texts))
+    """Embed the first of the waiting episodes, as many as make `EMBED_SLICE` pieces, one at least."""
+    pieces: list[str] = []
+    owners: list[Queued] = []
+    for one in waiting:
+        if len(pieces) >= EMBED_SLICE:
+            break
+        mine = _pieces(ctx, one)
+        pieces += mine
+        owners += [one] * len(mine)
+    chunks: dict[int, list[bytes]] = {}
+    for one, blob in zip(owners, index.to_blobs(ctx.recall.embedder.embed(pieces)), strict=True):
+        chunks.setdefault(one.seq, []).append(blob)
+    tenants = {one.seq: one.tenant_key for one in owners}
     with ctx.store.write():
         model = adopt_model(ctx)
         if model is None:  # another process has switched the store to its model meanwhile
             return
-        left = ctx.store.embeddings.still_queued([one.seq for one in waiting])
-        for one, blob in zip(waiting, blobs, strict=True):
-            if one.seq in left:
-                ctx.store.embeddings.add(one.tenant_key, model.key, [(one.seq, [blob])])
+        for seq in ctx.store.embeddings.still_queued(list(chunks)):
+            ctx.store.embeddings.add(tenants[seq], model.key, [(seq, chunks[seq])])
+
+
+def _pieces(ctx: Context, one: Queued) -> list[str]:
+    """Return what is embedded of an episode: one text, or overlapping pieces of a long one."""
+    decode = msgspec.json.decode
+    head, body = embedding_text(one.agent_id, one.task, decode(one.input), decode(one.output), one.critique)
+    return ctx.recall.embedder.split(head, body, overlap=OVERLAP_TOKENS, most=PIECES_MAX)
 
 
 # -- the index files ---------------------------------------------------------------------------------------------

@@ -104,8 +104,10 @@ def prepare(draft: EpisodeDraft, who: Principal, now_ms: int) -> NewEpisode:
         metadata=_json("metadata", draft.metadata or {}),
         pinned=draft.pinned,
         created_at_ms=now_ms if draft.created_at is None else from_rfc3339(draft.created_at),
-        input_text=text.plain_text(draft.input),
-        output_text=text.plain_text(draft.output),
+        task_words=text.word_text(draft.task),
+        input_words=text.word_text(draft.input),
+        output_words=text.word_text(draft.output),
+        critique_words=text.word_text(draft.critique),
     )
     size = len(row.task) + len(row.input) + len(row.output) + len(row.metadata) + len(row.critique or "")
     # Characters first: only what comes near the limit (one can be six bytes as JSON) is encoded again to be counted.
@@ -278,14 +280,14 @@ def query(ctx: Context, who: Principal, request: m.QueryEpisodes) -> m.QueryAnsw
         elif model is not None:
             search = embedding.search(ctx, tenant[0], model, request.text)
     with ctx.store.read():
-        keyword = {} if request.mode == "semantic" else _by_words(ctx, tenant[0], request, notes)
+        keyword, bound = _by_words(ctx, tenant[0], request, notes) if request.mode != "semantic" else ({}, 0.0)
         semantic: dict[int, float] = {}
         if search is not None:
             semantic = _by_meaning(ctx, tenant[0], request, search)
             # The true cosine also of what only the words found.
             semantic |= search.of([seq for seq in keyword if seq not in semantic])
         rewards = ctx.store.episodes.rewards(tenant[0], list(semantic.keys() | keyword.keys()))
-        ranked = rank.fuse(semantic, keyword, rewards, request.reward_weight)[: request.k]
+        ranked = rank.fuse(semantic, keyword, rewards, request.reward_weight, bound)[: request.k]
         seqs = [one.key for one in ranked]
         ids, episodes = ctx.store.episodes.ids(tenant[0], seqs), _page_of(ctx, tenant, seqs)
     hits = []
@@ -355,17 +357,25 @@ def _catch_up(ctx: Context, tenant_key: int, notes: list[str], *, fresh: bool) -
     return left
 
 
-def _by_words(ctx: Context, tenant_key: int, request: m.QueryEpisodes, notes: list[str]) -> dict[int, float]:
-    match = text.match_query(request.text)
+def _by_words(
+    ctx: Context, tenant_key: int, request: m.QueryEpisodes, notes: list[str]
+) -> tuple[dict[int, float], float]:
+    """Return seq -> BM25 of the best matches, and what BM25 could have been at most."""
+    terms = text.query_terms(request.text)
+    match = text.match_query(terms)
     if match is None:
-        return {}
+        return {}, 0.0
     try:
-        return dict(ctx.store.episodes.search_words(tenant_key, match, request.filter, max(rank.POOL, request.k)))
+        found = ctx.store.episodes.search_words(tenant_key, match, request.filter, max(rank.POOL, request.k))
+        if not found:
+            return {}, 0.0
+        counts = ctx.store.episodes.term_counts(tenant_key, terms)
+        return dict(found), rank.bm25_bound(ctx.store.episodes.count(tenant_key), counts)
     except WordsDamagedError as error:
         if request.mode == "keyword":
             raise
         notes.append(f"{error.message}: searched by meaning only; to mend it run: fedctl memory reindex")
-        return {}
+        return {}, 0.0
 
 
 def _by_meaning(ctx: Context, tenant_key: int, request: m.QueryEpisodes, search: Search) -> dict[int, float]:
@@ -650,10 +660,10 @@ def _word_rows(ctx: Context, tenant_key: int) -> Iterator[dict[str, Any]]:
         for episode in page:
             yield {
                 "seq": episode.seq,
-                "task": episode.task,
-                "input_text": text.plain_text(episode.input),
-                "output_text": text.plain_text(episode.output),
-                "critique": episode.critique,
+                "task_words": text.word_text(episode.task),
+                "input_words": text.word_text(episode.input),
+                "output_words": text.word_text(episode.output),
+                "critique_words": text.word_text(episode.critique),
             }
 
 

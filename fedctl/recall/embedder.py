@@ -113,6 +113,20 @@ class Embedder:
         """Return how many tokens a text has, special tokens included: above `max_tokens` its end is not read."""
         return self._load().count_tokens(text)
 
+    def split(self, head: str, text: str, *, overlap: int, most: int) -> list[str]:
+        """Return the pieces in which a text is embedded: each begins with `head` and is read whole by the model.
+
+        One piece where head and text fit the model's window; else windows of the text that share `overlap` tokens
+        with the one before, at most `most` of them. A head takes at most half of a window.
+
+        Args:
+            head: What every piece begins with, on a line of its own; may be empty.
+            text: What is cut.
+            overlap: Tokens that stand in two neighbouring pieces.
+            most: How many pieces there are at most; what lies behind them is in none.
+        """
+        return self._load().split(head, text, overlap, most)
+
     def verify(self) -> None:
         """Compare the files with the digests recorded when they were built (30 ms); a foreign folder has none.
 
@@ -385,6 +399,38 @@ class _Runtime:
     def count_tokens(self, text: str) -> int:
         encoding = self._encode(self._clean(text))
         return len(encoding.ids) + sum(len(rest.ids) - self._special for rest in encoding.overflowing)
+
+    def split(self, head: str, text: str, overlap: int, most: int) -> list[str]:
+        whole = f"{head}\n{text}" if head and text else head or text
+        # A token is at least a character, so a short text needs no counting.
+        if len(whole) + self._special <= self.max_tokens:
+            return [whole]
+        # Neither does one that is longer than any window: counting a megabyte takes more than a second.
+        if len(whole) <= _HEAD_CHARS * self.max_tokens and self.count_tokens(whole) <= self.max_tokens:
+            return [whole]
+        lead = self._offsets(head)[: self.max_tokens // 2]
+        head = head[: lead[-1][1]] if lead else ""
+        size = self.max_tokens - self._special - len(lead)
+        # Nor is tokenized what no piece could hold.
+        offsets = self._offsets(text[: _HEAD_CHARS * size * most])
+        pieces = []
+        for start in range(0, max(len(offsets) - overlap, 1), size - overlap):
+            window = offsets[start : start + size]
+            piece = text[window[0][0] : window[-1][1]] if window else ""
+            pieces.append(f"{head}\n{piece}" if head else piece)
+            if len(pieces) == most:
+                break
+        return pieces
+
+    def _offsets(self, text: str) -> list[tuple[int, int]]:
+        """Return where each token of a text stands in it, special tokens left out."""
+        encoding = self._encode(self._clean(text))
+        return [
+            offset
+            for part in (encoding, *encoding.overflowing)
+            for offset, special in zip(part.offsets, part.special_tokens_mask, strict=True)
+            if not special
+        ]
 
     def _clean(self, text: str) -> str:
         try:

@@ -39,8 +39,10 @@ class NewEpisode(msgspec.Struct, frozen=True, kw_only=True):
     metadata: str
     pinned: bool
     created_at_ms: int
-    input_text: str
-    output_text: str
+    task_words: str
+    input_words: str
+    output_words: str
+    critique_words: str
 
 
 class Episodes:
@@ -98,6 +100,13 @@ class Episodes:
         if not self._has_words(tenant_key):
             return True
         return self._db.rows(f"pragma integrity_check({_table(tenant_key)})") == [("ok",)]
+
+    def term_counts(self, tenant_key: int, terms: Sequence[str]) -> list[int]:
+        """Return how many of the tenant's episodes have each term of an FTS5 query."""
+        if not self._has_words(tenant_key):
+            return [0] * len(terms)
+        sql = self._words("count_term", tenant_key)
+        return [int(self._db.value(sql, {"match": term})) for term in terms]
 
     # -- reading -------------------------------------------------------------------------------------------------
 

@@ -382,6 +382,38 @@ def test_a_file_that_was_only_touched_is_verified_once_and_noted_as_good(filled)
     assert snapshot(filled).stamp != before.stamp
 
 
+def test_a_file_is_opened_and_verified_once_and_not_at_every_question(filled):
+    class Counting(IndexFolder):
+        opened = verified = 0
+
+        def open(self, *args: Any) -> Any:
+            self.opened += 1
+            return super().open(*args)
+
+        def verify(self, *args: Any) -> bool:
+            self.verified += 1
+            return super().verify(*args)
+
+    index = Counting(filled.home / "index")
+    filled.context = filled.context._replace(recall=Recall(filled.embedder, index))
+    for _ in range(3):
+        nearest(filled, "word7")
+    assert (index.opened, index.verified) == (1, 0)
+    os.utime(files_of(filled).vectors, ns=(1, 1))
+    for _ in range(3):
+        nearest(filled, "word7")
+    assert (index.opened, index.verified) == (2, 1)
+
+
+def test_a_file_that_was_forgotten_is_not_kept_open(filled):
+    nearest(filled, "word7")
+    assert filled.context.recall.open_parts
+    with filled.store.write():
+        filled.store.embeddings.drop_snapshot(filled.key(), active(filled).key, snapshot(filled).generation)
+    assert_right(filled)
+    assert not filled.context.recall.open_parts
+
+
 def test_bytes_that_a_crash_left_behind_the_published_ones_are_harmless(filled):
     files = files_of(filled)
     key, model = filled.key(), active(filled)
@@ -630,7 +662,7 @@ def test_after_a_switch_of_models_no_vector_and_no_file_of_the_old_one_is_left(f
     assert len(list((bench.home / "index").rglob("*.f16"))) == 2
     for tenant in ("default", "other"):
         assert_right(bench, tenant)
-        assert index_stats(bench, tenant).model == "better@0/t1"
+        assert index_stats(bench, tenant).model == "better@0/t2"
 
 
 def test_a_store_takes_the_model_at_hand_and_keeps_it(bench, make_embedder):

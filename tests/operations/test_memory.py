@@ -22,7 +22,9 @@ from fedctl.model import limits
 from fedctl.model.episode import Embedding, EpisodeDraft, EpisodeFilter
 from fedctl.model.principal import Principal
 from fedctl.operations import embedding
+from fedctl.operations.context import Context, Recall
 from fedctl.recall.index import from_blob, to_blobs
+from fedctl.store.store import Store
 
 ROOT = Path(__file__).parents[2]
 BIG = "x" * 900_000
@@ -397,7 +399,7 @@ def half(*values: float) -> bytes:
 @pytest.mark.parametrize(
     "spoil",
     [
-        lambda tag_, dim: Embedding(model="another@1/t1", vectors=[half(1, *[0] * (dim - 1))]),
+        lambda tag_, dim: Embedding(model="another@1/t2", vectors=[half(1, *[0] * (dim - 1))]),
         lambda tag_, dim: Embedding(model=tag_, vectors=[]),
         lambda tag_, dim: Embedding(model=tag_, vectors=[half(*[0] * dim)]),
         lambda tag_, dim: Embedding(model=tag_, vectors=[half(2, *[0] * (dim - 1))]),
@@ -595,8 +597,10 @@ def test_deleted_neighbours_take_no_place_from_the_living(bench):
     bench.keep(*(EpisodeDraft(id=f"near{n}", task="alpha") for n in range(300)))
     bench.keep(*(EpisodeDraft(id=f"far{n}", task=f"beta{n} gamma") for n in range(20)))
     bench.hits("alpha")
+    embedding.compact(bench.context, bench.key(), rewrite=True)  # a file keeps its dead until it is written anew
     bench.call(m.DeleteEpisodes(ids=[f"near{n}" for n in range(300)]))
     assert len(bench.hits("alpha", mode="semantic", k=20)) == 20
+    assert bench.call(m.MemoryStats()).index.vectors == 320
 
 
 # -- finding: vectors that are still out -------------------------------------------------------------------------
@@ -741,13 +745,13 @@ def test_another_model_s_store_is_searched_by_words_and_says_so_until_it_is_rein
     other.keep("alpha four", tenant="a")
     assert other.call(m.QueryEpisodes(text="alpha"), tenant="a").pending == 1
     begun = other.call(m.Reindex(begin=True), tenant="a")
-    assert (begun.remaining, begun.model) == (4, "better@0/t1")
+    assert (begun.remaining, begun.model) == (4, "better@0/t2")
     done = other.call(m.Reindex(), tenant="a")
     assert (done.embedded, done.remaining) == (4, 0)
     for tenant, count in (("a", 3), ("b", 1)):
         answer = other.call(m.QueryEpisodes(text="alpha", mode="semantic"), tenant=tenant)
         assert (len(answer.hits), answer.notes) == (count, [])
-    old = bench.store.embeddings.model("fake@0/t1")
+    old = bench.store.embeddings.model("fake@0/t2")
     assert bench.store.embeddings.count(bench.key("a"), old.key) == 0
     assert "reindex" in bench.call(m.QueryEpisodes(text="alpha"), tenant="a").notes[0]
 
@@ -808,6 +812,17 @@ def test_texts_are_embedded_for_who_has_no_model(bench):
     assert bench.call(m.EmbedTexts(texts=[])).vectors == []
     for texts in (["x"] * 65, ["\ud800"]):
         assert isinstance(bench.refusal(m.EmbedTexts(texts=texts)), UsageError)
+
+
+def test_a_memory_without_index_files_is_searched_by_meaning_all_the_same(bench):
+    """So does an agent that embeds by itself: all it has is in RAM."""
+    context = Context(home=bench.home, store=Store.in_memory(bench.clock), recall=Recall(bench.embedder, None),
+                      clock=bench.clock, access=bench.context.access)  # fmt: skip
+    agent = type(bench)(bench.home, bench.clock, bench.embedder, context, [])
+    agent.keep("alpha beta", "gamma delta")
+    assert agent.hits("delta gamma", mode="semantic")[0] == "gamma delta"
+    assert agent.call(m.MemoryStats()).index.tail == 2
+    agent.close()
 
 
 # -- fetching ----------------------------------------------------------------------------------------------------
@@ -897,6 +912,14 @@ def test_the_total_is_counted_on_request_and_with_the_filter(library):
     assert library.call(m.ListEpisodes(limit=1, count=True)).total == 4
     assert library.call(m.ListEpisodes(count=True, filter=EpisodeFilter(agent_id="ann"))).total == 1
     assert library.call(m.ListEpisodes(count=True), tenant="unused").total == 0
+
+
+def test_the_last_page_says_that_it_is_the_last(library):
+    whole = library.call(m.ListEpisodes(limit=10))
+    assert (len(whole.episodes), whole.cursor) == (4, None)
+    first = library.call(m.ListEpisodes(limit=3))
+    assert len(library.call(m.ListEpisodes(limit=3, cursor=first.cursor)).episodes) == 1
+    assert library.call(m.ListEpisodes(limit=3, cursor=first.cursor)).cursor is None
 
 
 def test_vectors_are_attached_on_request_and_null_where_there_are_none(bench):
@@ -1172,3 +1195,16 @@ def test_with_the_real_model_a_question_finds_what_it_means_in_other_words(make_
     )
     assert bench.hits("SQLite is busy and my checks break", mode="semantic")[0].startswith("The unit tests")
     assert bench.hits("how often should flowers get something to drink")[0].startswith("Water")
+
+
+def test_with_the_real_model_the_tail_of_a_long_episode_is_found_by_its_meaning(make_bench, real_embedder):
+    bench = make_bench(embedder=real_embedder)
+    filler = "The committee discussed the budget for the coming year and adjourned. " * 60
+    bench.keep(
+        EpisodeDraft(id="long", task="minutes", output=filler + "A kitten slept on the warm windowsill."),
+        EpisodeDraft(id="other", task="minutes", output=filler),
+        EpisodeDraft(id="off", task="note", output="The train was late again this morning."),
+    )
+    hits = bench.call(m.QueryEpisodes(text="a young cat napping in the sun", mode="semantic")).hits
+    assert hits[0].id == "long"
+    assert len({hit.id for hit in hits}) == len(hits) == 3

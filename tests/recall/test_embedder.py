@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import shutil
 import subprocess
@@ -398,3 +399,22 @@ def test_steps_that_the_graph_leaves_out_are_refused_not_forgotten(tmp_path: Pat
     say(tmp_path, "1_Pooling/config.json", {"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True})
     with pytest.raises(UsageError, match="leaves mean and max out"):
         Embedder(tmp_path).embed(["x"])
+
+
+def test_a_short_text_is_embedded_in_one_piece_and_a_long_one_in_overlapping_windows(embedder):
+    assert embedder.split("ann: fix it", "done", overlap=64, most=9) == ["ann: fix it\ndone"]
+    assert embedder.split("ann: fix it", "", overlap=64, most=9) == ["ann: fix it"]
+    words = [f"word{number}" for number in range(600)]
+    pieces = embedder.split("ann: fix it", " ".join(words), overlap=64, most=99)
+    assert len(pieces) > 2
+    assert all(piece.startswith("ann: fix it\n") for piece in pieces)
+    assert all(embedder.count_tokens(piece) <= embedder.max_tokens for piece in pieces)
+    inside = [piece.partition("\n")[2] for piece in pieces]
+    assert all(any(f" {word} " in f" {piece} " for piece in inside) for word in words)
+    for one, other in itertools.pairwise(inside):
+        assert one.rpartition(" ")[2][:5] in other
+
+
+def test_a_text_without_end_is_cut_at_the_most_pieces(embedder):
+    assert len(embedder.split("h", "one two three " * 80_000, overlap=64, most=5)) == 5
+    assert len(embedder.split("a long head " * 400, "text " * 2000, overlap=64, most=3)) == 3

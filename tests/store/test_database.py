@@ -406,6 +406,38 @@ database.close()
     assert numbers(database) == list(range(1, 301))
 
 
+def test_who_was_interrupted_while_waiting_does_not_get_the_lock_later(path: Path, database: Database):
+    code = """
+import sys
+from pathlib import Path
+from fedctl.store.database import Database
+database = Database(Path(sys.argv[1]))
+try:
+    print("waiting", flush=True)
+    with database.write():
+        print("in", flush=True)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+sys.stdin.read()
+"""
+    process = run(code, path)
+    assert process.stdout is not None
+    with database.write():
+        assert process.stdout.readline() == "waiting\n"
+        while "write-lock" not in threads_of(process.pid):
+            pass
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "interrupted\n"
+    with database.write():  # the other lives, and its thread has had the lock and let go of it
+        add(database, 1)
+    assert process.poll() is None
+    assert end(process) == ""
+
+
+def threads_of(pid: int) -> set[str]:
+    return {"write-lock" for _ in list(Path(f"/proc/{pid}/task").iterdir())[1:]}
+
+
 def test_closing_does_not_wait_for_a_writer_that_does_not_end(path: Path, database: Database):
     other = Database(path, timeout_s=0.05)
     with database.write():
@@ -496,6 +528,16 @@ def test_a_full_disk_is_told_as_such_and_nothing_acked_is_lost(small_disk):
     assert numbers(again) == kept
     assert again.rows("pragma integrity_check") == [("ok",)]
     again.close()
+
+
+def test_an_input_output_error_on_a_full_disk_is_a_full_disk(small_disk):
+    path = small_disk.folder / "a.db"
+    with pytest.raises(Failure), translated(path):
+        raise apsw.IOError("disk I/O error")
+    with contextlib.suppress(OSError):
+        (small_disk.folder / "ballast").write_bytes(b"x" * (2 << 20))
+    with pytest.raises(DiskFull), translated(path):
+        raise apsw.IOError("disk I/O error")
 
 
 def test_a_disk_that_fills_up_inside_a_group_takes_the_whole_group(small_disk):

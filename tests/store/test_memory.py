@@ -23,9 +23,10 @@ def row(id_: str, **fields: Any) -> NewEpisode:
     plain: dict[str, Any] = {
         "id": id_, "agent_id": None, "session_id": None, "task": id_, "input": "null", "output": "null", "reward": None,
         "success": None, "critique": None, "tokens_used": None, "latency_ms": None, "metadata": "{}", "pinned": False,
-        "created_at_ms": 0, "input_text": "", "output_text": "",
+        "created_at_ms": 0, "input_words": "", "output_words": "",
     }  # fmt: skip
-    return NewEpisode(**(plain | fields))
+    given = plain | fields
+    return NewEpisode(**({"task_words": given["task"], "critique_words": given["critique"] or ""} | given))
 
 
 class Shelf:
@@ -149,7 +150,7 @@ def test_sql_lets_through_what_plain_python_lets_through(rows: list[dict[str, An
     from fedctl.clock import Clock
 
     shelf = Shelf(Store.in_memory(Clock()))
-    made = [row(f"e{n}", **(one | {"metadata": msgspec.json.encode(one["metadata"]).decode(), "input_text": "word"}))
+    made = [row(f"e{n}", **(one | {"metadata": msgspec.json.encode(one["metadata"]).decode(), "input_words": "word"}))
             for n, one in enumerate(rows)]  # fmt: skip
     shelf.add(shelf.b, *made)
     seqs = shelf.add(shelf.a, *made)
@@ -196,7 +197,7 @@ def test_words_are_stemmed_and_folded(shelf: Shelf):
 
 
 def test_all_four_texts_are_searched_and_gone_with_the_episode(shelf: Shelf):
-    (seq,) = shelf.add(shelf.a, row("e", task="one", input_text="two", output_text="three", critique="four"))
+    (seq,) = shelf.add(shelf.a, row("e", task="one", input_words="two", output_words="three", critique="four"))
     for word in ("one", "two", "three", "four"):
         assert list(scores(shelf, shelf.a, word)) == [seq]
     assert shelf.store.episodes.count_words(shelf.a[0]) == 1
@@ -261,7 +262,7 @@ def test_words_that_are_damaged_are_told_from_a_damaged_database_and_can_be_buil
         assert not shelf.store.episodes.words_are_whole(shelf.a[0])
         shelf.store.episodes.rebuild_words(
             shelf.a[0],
-            [{"seq": seq, "task": task, "input_text": "", "output_text": "", "critique": None}
+            [{"seq": seq, "task_words": task, "input_words": "", "output_words": "", "critique_words": ""}
              for seq, task in zip(seqs, ("one", "two"), strict=True)],
         )  # fmt: skip
         assert shelf.store.episodes.words_are_whole(shelf.a[0])

@@ -29,7 +29,7 @@ INSERT INTO {words} ({words}, rank) VALUES ('merge', 500)
 
 -- name: add_words
 INSERT INTO {words} (rowid, task, input, output, critique)
-VALUES (:seq, :task, :input_text, :output_text, :critique)
+VALUES (:seq, :task_words, :input_words, :output_words, :critique_words)
 
 -- name: remove_words
 DELETE FROM {words} WHERE rowid = :seq
@@ -45,6 +45,9 @@ SELECT e.seq, -w.rank
 FROM {words} AS w JOIN episodes AS e ON e.seq = w.rowid
 WHERE w.{words} MATCH :match AND e.tenant_key = :tenant_key AND {filter}
 ORDER BY w.rank LIMIT :limit
+
+-- name: count_term
+SELECT count(*) FROM {words} WHERE {words} MATCH :match
 
 -- name: words_exist
 SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = :name

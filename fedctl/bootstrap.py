@@ -302,12 +302,21 @@ def _lock_holder(path: Path) -> int:
 # -- agents ------------------------------------------------------------------------------------------------------
 
 
-def run_agent(settings: Settings, options: AgentOptions, command: Sequence[str]) -> Ending:
-    """Live an agent's life: run `command`, or without one serve its memory until the lifetime ends."""
+def run_agent(
+    settings: Settings,
+    options: AgentOptions,
+    command: Sequence[str],
+    on_ready: Callable[[str, str], None] = lambda _agent_id, _address: None,
+) -> Ending:
+    """Live an agent's life: run `command`, or without one serve its memory until the lifetime ends.
+
+    `on_ready` hears the agent's id and the address of its socket.
+    """
     import asyncio
 
     async def live() -> Ending:
-        return await make_agent(settings, options).run(list(command))
+        agent = make_agent(settings, options)
+        return await agent.run(list(command), lambda address: on_ready(agent.plan.agent_id, address))
 
     return asyncio.run(live())
 
@@ -348,15 +357,25 @@ def make_agent(settings: Settings, options: AgentOptions) -> AgentLife:
         embedder = Embedder(settings.model)
     link = _open_link(settings, plan, address, None if token is None else token.reveal())
     log = Log(log_options(settings), clock)
-    return AgentLife(plan, Means(link, clock, KeyRing(settings.home / "keys"), embedder, log))
+
+    def home_link() -> Link | None:
+        here = settings.hub == "auto" and address is not None and not hub_is_running(settings.home)
+        return _home_link(settings, plan) if here else None
+
+    return AgentLife(plan, Means(link, clock, KeyRing(settings.home / "keys"), embedder, log, home_link))
 
 
 def _open_link(settings: Settings, plan: AgentPlan, address: str | None, token: str | None) -> Link:
     """Return an agent's way to what it is an agent of: a hub, or the home itself where none runs."""
-    from fedctl.agent.link import HomeLink, HubLink
+    if address is None:
+        return _home_link(settings, plan)
+    from fedctl.agent.link import HubLink
 
-    if address is not None:
-        return HubLink(address, token=token, tenant_id=plan.tenant_id, agent_id=plan.agent_id)
+    return HubLink(address, token=token, tenant_id=plan.tenant_id, agent_id=plan.agent_id)
+
+
+def _home_link(settings: Settings, plan: AgentPlan) -> Link:
+    from fedctl.agent.link import HomeLink
     from fedctl.model.principal import Principal
 
     principal = Principal(tenant_id=plan.tenant_id, role="agent", agent_id=plan.agent_id)

@@ -161,6 +161,8 @@ def _timeout(text: str) -> int:
 
 
 def _path(text: str) -> Path:
+    if not text:
+        raise UsageError("a path must not be empty", hint="is the variable it comes from set?")
     if "\0" in text:
         raise UsageError("a path must not contain NUL")
     return Path(text).expanduser().absolute()

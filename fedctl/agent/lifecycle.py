@@ -36,6 +36,8 @@ from fedctl.wire import frames
 from fedctl.wire.codec import RequestDecoder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fedctl.access.keys import KeyRing
     from fedctl.agent.link import Link
     from fedctl.clock import Clock
@@ -78,6 +80,8 @@ class Means(NamedTuple):
     access: KeyRing
     embedder: Embedder | None = None
     log: Log | None = None
+    home_link: Callable[[], Link | None] = lambda: None
+    """The way to the home itself, for an agent whose hub runs on it and is gone; None while one runs there."""
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
@@ -244,8 +248,11 @@ class AgentLife:
             asyncio.create_task(self._keep_synced(), name="agent-sync"),
         ]
 
-    async def run(self, command: list[str]) -> Ending:
-        """Live until the command ends, the lifetime is over, or somebody asks for the end; without a command serve."""
+    async def run(self, command: list[str], on_ready: Callable[[str], None] = lambda _address: None) -> Ending:
+        """Live until the command ends, the lifetime is over, or somebody asks for the end; without a command serve.
+
+        `on_ready` hears the address of the agent's socket, for who wants to be served.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._heard_signal, number)
@@ -259,6 +266,7 @@ class AgentLife:
                 await asyncio.gather(starting, return_exceptions=True)
                 return await self.end(self._stop_reason, None)
             await starting
+            on_ready(self.environment()["FEDCTL_HUB"])
             if not command:
                 expired = not await self.until_asked(self.remaining_s)
                 return await self.end("expired" if expired else self._stop_reason, None)
@@ -459,10 +467,23 @@ class AgentLife:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(_LAST_TRY_S, left_s)):
                 await self.try_sync()
-                while self._may_still_deliver():
+                while not await self._turn_home() and self._may_still_deliver():
                     await asyncio.sleep(pause_s)
                     pause_s = min(pause_s * 2, 1.0)
                     await self.try_sync()
+
+    async def _turn_home(self) -> bool:
+        """Where the hub on the home is gone, bring home what is left: the files are here. Return whether it is done."""
+        home = None if self._link.connected or self._refused else self._means.home_link()
+        if home is None:
+            return False
+        await _cancelled(self._tasks)  # nobody is to reconnect any more
+        await self._link.close()
+        self._link = home
+        await home.connect(self._heard_stop, self._heard_news)
+        self._say("the hub is gone; what is left goes to the home itself")
+        await self.try_sync()
+        return True
 
     def _may_still_deliver(self) -> bool:
         return self.memory is not None and self.memory.undelivered > 0 and not (self._impatient or self._refused)
@@ -535,9 +556,7 @@ class AgentLife:
         if self._over:
             return
         self._over = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await _cancelled(self._tasks)
         if self._socket is not None:
             await self._socket.stop()
         if self._folder is not None:
@@ -599,6 +618,14 @@ class AgentLife:
     def _say(self, line: str) -> None:
         if self._log is not None:
             self._log.basic("agent.note", agent=self.plan.agent_id, text=line)
+
+
+async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:
+    """Cancel tasks and wait until they have ended."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    tasks.clear()
 
 
 def new_agent_id(clock: Clock) -> str:

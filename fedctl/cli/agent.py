@@ -16,6 +16,7 @@ from fedctl.errors import UsageError
 from fedctl.messages.agent import GetAgent, ListAgents, StopAgent
 from fedctl.model.agent import MAX_LIFETIME_MS, MIN_LIFETIME_MS, Agent
 
+SERVED = Shape(("agent_id", "hub"), ("agent_id", "hub"), "agent_id")
 AGENT = Shape.of(Agent, "id", "type", "status", "spawned_at", "expires_at", "last_sync_at", "episodes_stored")
 WATCH_EVERY_S = 1.0
 LIST_MAX = 10_000
@@ -89,8 +90,15 @@ def spawn(
     )
     from fedctl.bootstrap import run_agent
 
+    def ready(agent_id: str, address: str) -> None:
+        # With a command stdout is the command's alone.
+        if not command:
+            ctx.screen.one({"agent_id": agent_id, "hub": address}, SERVED)
+            ctx.screen.flush()
+            ctx.screen.note(f"to use its memory: FEDCTL_HUB={address} fedctl memory query ...")
+
     resident()
-    ending = run_agent(ctx.settings, options, command or [])
+    ending = run_agent(ctx.settings, options, command or [], ready)
     if ctx.screen.form in ("json", "jsonl"):
         ctx.session.say(msgspec.json.encode(ending).decode())
     else:

@@ -146,7 +146,8 @@ def _separated(stream: BinaryIO, delimiter: str) -> Iterator[Line]:
     try:
         yield from _rows(csv, text, delimiter)
     finally:
-        text.detach()  # the stream is its opener's to close
+        if not text.closed:  # given up before the end, its opener may have closed it already
+            text.detach()  # the stream is its opener's to close
 
 
 def _rows(csv: Any, text: TextIO, delimiter: str) -> Iterator[Line]:

@@ -123,7 +123,10 @@ def where(given: list[str]) -> list[tuple[str, str, Any]]:
         match = re.fullmatch(_WHERE, text)
         if match is None:
             raise UsageError(f"{text!r} is not a condition", hint="write PATH=VALUE; also !=, <, <=, >, >=")
-        conditions.append((check_text("a path", match[1].strip()), match[2], scalar(match[3].strip())))
+        # `metadata.repo`, as the field is called in every answer, and `==`, as in every language, mean the same.
+        path = check_text("a path", match[1].strip().removeprefix("metadata."), empty_ok=False)
+        value = match[3].removeprefix("=") if match[2] == "=" else match[3]
+        conditions.append((path, match[2], scalar(value.strip())))
     return conditions
 
 

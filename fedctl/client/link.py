@@ -155,7 +155,8 @@ class AsyncCaller:
             self._settle(event.call_id, None, event.error)
         elif isinstance(event, said.Noticed):
             if self._on_notice is not None:
-                self._on_notice(event.event)
+                for one in event.events:
+                    self._on_notice(one)
         elif isinstance(event, said.StopAsked):
             if self._on_stop is not None:
                 self._on_stop(event.reason)

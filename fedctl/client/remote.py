@@ -129,7 +129,7 @@ class RemoteCaller:
     def _take(self, frame: bytes) -> said.ClientEvent:
         event = self._session.receive(frame)
         if isinstance(event, said.Noticed):
-            self._notices.append(event.event)
+            self._notices.extend(event.events)
         elif isinstance(event, said.Denied):
             self._ended = event.error
         elif isinstance(event, said.Left):

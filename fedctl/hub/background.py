@@ -83,7 +83,8 @@ class Background:
         """Load now what will be needed, so that neither the first connection nor the first query pays for it."""
         try:
             self._context.access.warm()
-            if embedding.active_model(self._context) is not None:
+            model = embedding.active_model(self._context)
+            if model is not None and embedding.model_note(self._context, model) is None:
                 embedding.embed_texts(self._context, ["warm"])
         except FedctlError as error:
             self._log.basic("error.warm_up", error=error.message)

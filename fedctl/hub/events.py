@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fedctl.errors import FedctlError
+from fedctl.wire.codec import to_json
 from fedctl.wire.session import notice
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 POLL_S = 0.25
 """How soon a commit of another process is noticed."""
 PAGE = 1000
+PACE_S = 0.02
+"""How long commits gather before the log is read for those who listen: at 500 a second a reading each would cost
+more than the commits."""
 
 
 class Feed:
@@ -36,7 +40,7 @@ class Feed:
         self._deliver = deliver
         self._log = log
         self._wake = threading.Event()
-        self._stopping = False
+        self._stopping = threading.Event()
         self._seq = context.store.changes.last_seq()
         self._version = context.store.data_version()
         self._thread = threading.Thread(target=self._run, name="hub-feed", daemon=True)
@@ -48,7 +52,7 @@ class Feed:
 
     def stop(self) -> None:
         """End the thread."""
-        self._stopping = True
+        self._stopping.set()
         self._wake.set()
 
     def join(self, timeout_s: float) -> bool:
@@ -57,8 +61,9 @@ class Feed:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while not self._stopping:
-            self._wake.wait(POLL_S)
+        while not self._stopping.is_set():
+            if self._wake.wait(POLL_S):
+                self._stopping.wait(PACE_S)
             self._wake.clear()
             try:
                 self._read()
@@ -130,13 +135,17 @@ class Subscribers:
             peer.subscription = None
 
     def publish(self, events: list[Event]) -> None:
-        """Send each event to those who want it: the same bytes to all."""
-        if not self._by_tenant:
-            return
-        for event in events:
-            frame: bytes | None = None
-            for tenant_id in (event.tenant_id, None):
-                for peer in tuple(self._by_tenant.get(tenant_id, ())):
-                    if peer.subscription is not None and peer.subscription.wants(event):
-                        frame = frame or notice(event)
-                        peer.notify(frame)
+        """Send each session what it wants of these, in one frame. Each event is encoded once."""
+        encoded: dict[int, bytes] = {}
+        for tenant_id in {*(event.tenant_id for event in events), None} & self._by_tenant.keys():
+            for peer in tuple(self._by_tenant[tenant_id]):
+                subscription = peer.subscription
+                if subscription is None:
+                    continue
+                wanted = []
+                for event in filter(subscription.wants, events):
+                    if event.seq not in encoded:
+                        encoded[event.seq] = to_json(event)
+                    wanted.append(encoded[event.seq])
+                if wanted:
+                    peer.notify(notice(wanted))

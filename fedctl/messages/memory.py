@@ -77,7 +77,7 @@ class GetAnswer(Answer, frozen=True, kw_only=True):
 
 
 class GetEpisodes(Request[GetAnswer], frozen=True, kw_only=True, tag="memory.get"):
-    """Fetch episodes by id."""
+    """Fetch up to 1,000 episodes by id."""
 
     ids: list[str]
 
@@ -181,8 +181,9 @@ class ReindexAnswer(Answer, frozen=True, kw_only=True):
 class Reindex(Request[ReindexAnswer], frozen=True, kw_only=True, tag="memory.reindex"):
     """One step of (re-)embedding the tenant's episodes with the model at hand.
 
-    With `begin` every episode that lacks a vector of that model is queued, and the model becomes the store's;
-    further steps embed for `budget_ms`; the step that leaves nothing behind rewrites the index file.
+    With `begin` every episode that lacks a vector of that model is queued, and the model becomes the store's (another
+    model than before: for all tenants); further steps embed what waits, of any tenant, for `budget_ms`; the step that
+    leaves nothing behind rewrites the index files and mends the words.
     """
 
     begin: bool = False

@@ -6,6 +6,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from fedctl.errors import UsageError
+from fedctl.model import limits
+from fedctl.model.time import from_rfc3339
+
 SUCCESS_REWARD = 0.7
 """An episode without a `success` of its own counts as one from this reward on."""
 
@@ -121,6 +125,28 @@ class Hit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 WHERE_OPERATORS = ("=", "!=", "<", "<=", ">", ">=")
+
+
+def check_filter(filter_: EpisodeFilter) -> None:
+    """Check what a filter says; `UsageError` names the part that makes no sense."""
+    if filter_.agent_id is not None:
+        limits.check_name("agent", filter_.agent_id)
+    if filter_.session_id is not None:
+        limits.check_name("session", filter_.session_id)
+    if filter_.task is not None:
+        limits.check_text("task", filter_.task)
+    if filter_.min_reward is not None:
+        limits.check_unit_interval("min_reward", filter_.min_reward)
+    for instant in (filter_.since, filter_.until):
+        if instant is not None:
+            from_rfc3339(instant)
+    for path, operator, value in filter_.where:
+        if operator not in WHERE_OPERATORS:
+            raise UsageError(f"{operator!r} compares nothing", hint="use " + " ".join(WHERE_OPERATORS))
+        limits.check_text("the path of a condition", path, empty_ok=False)
+        limits.check_json("the value of a condition", value)
+    if filter_.where and len(limits.encode_json("a condition", filter_.where)) > limits.QUERY_MAX_BYTES:
+        raise UsageError(f"conditions on metadata have at most {limits.QUERY_MAX_BYTES:,} characters as JSON")
 
 
 def holds(document: dict[str, Any], path: str, operator: str, wanted: Any) -> bool:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import msgspec
+
 from fedctl.errors import UsageError
 
 EPISODE_MAX_BYTES = 1 << 20
@@ -34,18 +36,22 @@ _NAME_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 def check_name(what: str, name: object) -> str:
     """Return `name` if it is a name by the one grammar: 1 to 128 of `A-Za-z0-9._:-`, no leading `.` or `-`."""
     if not isinstance(name, str) or not name:
-        msg = f"a {what} name must not be empty"
+        msg = f"{_a(what)} name must not be empty"
         raise UsageError(msg)
     if len(name) > NAME_MAX_CHARACTERS:
-        msg = f"a {what} name has at most {NAME_MAX_CHARACTERS} characters, this one has {len(name)}"
+        msg = f"{_a(what)} name has at most {NAME_MAX_CHARACTERS} characters, this one has {len(name)}"
         raise UsageError(msg)
     if name[0] in ".-" or not _NAME_CHARACTERS.issuperset(name):
         shown = name.encode("utf-8", "backslashreplace").decode("ascii", "backslashreplace")
         raise UsageError(
-            f"{shown!r} is not a {what} name",
+            f"{shown!r} is not {_a(what)} name",
             hint="names use A-Z a-z 0-9 . _ : - and do not start with . or -",
         )
     return name
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def check_id(what: str, value: object) -> str:
@@ -146,6 +152,15 @@ def check_json(what: str, value: Any) -> None:  # noqa: C901  one branch a kind 
         else:
             msg = f"{what} must be JSON, not {type(item).__name__}"
             raise UsageError(msg)
+
+
+def encode_json(what: str, value: Any) -> str:
+    """Return a checked JSON value as JSON text."""
+    check_json(what, value)
+    try:
+        return msgspec.json.encode(value).decode()
+    except (TypeError, ValueError) as error:  # a foreign subclass of text or number; more than 4,300 digits
+        raise UsageError(f"{what} cannot be written as JSON: {error}") from None
 
 
 def _finite_float(what: str, value: object) -> float:

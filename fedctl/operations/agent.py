@@ -119,7 +119,7 @@ def _tenant(ctx: Context, who: Principal, agent_id: str) -> tuple[int, str]:
 
 
 def _unknown(agent_id: str) -> NotFound:
-    return NotFound(f"there is no agent {agent_id}", hint="fedctl agent list --all shows them")
+    return NotFound(f"there is no agent {agent_id}", hint="fedctl agent list shows them")
 
 
 def _alive(agent: Agent, now_ms: int) -> bool:

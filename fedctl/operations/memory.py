@@ -13,13 +13,13 @@ from fedctl.messages import memory as m
 from fedctl.model import limits
 from fedctl.model.episode import (
     SUCCESS_REWARD,
-    WHERE_OPERATORS,
     Embedding,
     Episode,
     EpisodeDraft,
     EpisodeFilter,
     Hit,
     Match,
+    check_filter,
 )
 from fedctl.model.time import from_rfc3339, to_rfc3339
 from fedctl.operations import embedding
@@ -94,14 +94,14 @@ def prepare(draft: EpisodeDraft, who: Principal, now_ms: int) -> NewEpisode:
         agent_id=agent_id,
         session_id=draft.session_id,
         task=draft.task,
-        input=_json("input", draft.input),
-        output=_json("output", draft.output),
+        input=limits.encode_json("input", draft.input),
+        output=limits.encode_json("output", draft.output),
         reward=reward,
         success=success,
         critique=draft.critique,
         tokens_used=draft.tokens_used,
         latency_ms=None if draft.latency_ms is None else limits.check_measure("latency_ms", draft.latency_ms),
-        metadata=_json("metadata", draft.metadata or {}),
+        metadata=limits.encode_json("metadata", draft.metadata or {}),
         pinned=draft.pinned,
         created_at_ms=now_ms if draft.created_at is None else from_rfc3339(draft.created_at),
         task_words=text.word_text(draft.task),
@@ -120,14 +120,6 @@ def prepare(draft: EpisodeDraft, who: Principal, now_ms: int) -> NewEpisode:
                 details={"limit_bytes": limits.EPISODE_MAX_BYTES, "size_bytes": size},
             )
     return row
-
-
-def _json(what: str, value: Any) -> str:
-    limits.check_json(what, value)
-    try:
-        return _encode(value).decode()
-    except (TypeError, ValueError) as error:  # a foreign subclass of text or number; more than 4,300 digits
-        raise UsageError(f"{what} cannot be written as JSON: {error}") from None
 
 
 def _store_rows(
@@ -674,28 +666,6 @@ def embed(ctx: Context, _who: Principal, request: m.EmbedTexts) -> m.EmbedAnswer
     for one in request.texts:
         limits.check_json("a text", one)
     return m.EmbedAnswer(model=ctx.recall.model_tag, vectors=embedding.embed_texts(ctx, request.texts))
-
-
-def check_filter(filter_: EpisodeFilter) -> None:
-    """Check what a filter says; `UsageError` names the part that makes no sense."""
-    if filter_.agent_id is not None:
-        limits.check_name("agent", filter_.agent_id)
-    if filter_.session_id is not None:
-        limits.check_name("session", filter_.session_id)
-    if filter_.task is not None:
-        limits.check_text("task", filter_.task)
-    if filter_.min_reward is not None:
-        limits.check_unit_interval("min_reward", filter_.min_reward)
-    for instant in (filter_.since, filter_.until):
-        if instant is not None:
-            from_rfc3339(instant)
-    for path, operator, value in filter_.where:
-        if operator not in WHERE_OPERATORS:
-            raise UsageError(f"{operator!r} compares nothing", hint="use " + " ".join(WHERE_OPERATORS))
-        limits.check_text("the path of a condition", path, empty_ok=False)
-        limits.check_json("the value of a condition", value)
-    if filter_.where and len(_json("a condition", filter_.where)) > limits.QUERY_MAX_BYTES:
-        raise UsageError(f"conditions on metadata have at most {limits.QUERY_MAX_BYTES:,} characters as JSON")
 
 
 def _tenant(ctx: Context, who: Principal) -> tuple[int, str] | None:

@@ -410,7 +410,8 @@ class _Runtime:
             return [whole]
         lead = self._offsets(head)[: self.max_tokens // 2]
         head = head[: lead[-1][1]] if lead else ""
-        size = self.max_tokens - self._special - len(lead)
+        size = max(self.max_tokens - self._special - len(lead), 1)
+        overlap = min(overlap, size // 2)  # each window begins behind the one before, however small they are
         # Nor is tokenized what no piece could hold.
         offsets = self._offsets(text[: _HEAD_CHARS * size * most])
         pieces = []

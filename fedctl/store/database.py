@@ -70,8 +70,8 @@ class WriteLock:
                 else:
                     done.set()
 
-        threading.Thread(target=wait, name="write-lock", daemon=True).start()
         try:
+            threading.Thread(target=wait, name="write-lock", daemon=True).start()
             done.wait(self._timeout_s)
         except BaseException:  # Ctrl-C: whoever has the lock then must not keep it
             with hand_over:

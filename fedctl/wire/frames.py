@@ -99,9 +99,9 @@ class Failed(Frame, frozen=True, kw_only=True, tag="failed"):
 
 
 class Notice(Frame, frozen=True, kw_only=True, tag="notice"):
-    """Something was committed that this session subscribed to."""
+    """What was committed of that this session subscribed to: all of it since the last notice, in order."""
 
-    event: Event
+    events: list[Event]
 
 
 class Stop(Frame, frozen=True, kw_only=True, tag="stop"):

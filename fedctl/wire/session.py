@@ -17,6 +17,8 @@ from fedctl.wire import codec, frames
 from fedctl.wire.failure import from_wire, to_wire
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fedctl.messages.base import Request
 
 A = TypeVar("A")
@@ -84,9 +86,9 @@ class CallFailed(SessionEvent, frozen=True):
 
 
 class Noticed(SessionEvent, frozen=True):
-    """Client: a change that was subscribed to."""
+    """Client: changes that were subscribed to, in order."""
 
-    event: Event
+    events: list[Event]
 
 
 class StopAsked(SessionEvent, frozen=True):
@@ -214,9 +216,9 @@ def _refused(call_id: int, error: FedctlError) -> Refused:
     return Refused(error, codec.encode(frames.Failed(id=call_id, error=to_wire(error))))
 
 
-def notice(event: Event) -> bytes:
-    """Return a notice: the same bytes for every session it goes to."""
-    return codec.encode(frames.Notice(event=event))
+def notice(events: Sequence[bytes]) -> bytes:
+    """Return a notice of events that are encoded already: each goes to many sessions."""
+    return b'{"frame":"notice","events":[' + b",".join(events) + b"]}"
 
 
 class ClientSession:
@@ -271,7 +273,7 @@ class ClientSession:
 
     def _told(self, frame: frames.Welcome | frames.Notice | frames.Stop | frames.Goodbye) -> ClientEvent:
         if isinstance(frame, frames.Notice):
-            return Noticed(frame.event)
+            return Noticed(frame.events)
         if isinstance(frame, frames.Stop):
             return StopAsked(frame.reason)
         if isinstance(frame, frames.Goodbye):

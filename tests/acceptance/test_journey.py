@@ -196,17 +196,31 @@ def test_an_agent_can_be_stopped_through_its_hub_and_is_told_where_without_one(u
 
 def test_a_hub_that_dies_under_an_agent_and_stays_away_is_told_of_at_the_end(user):
     info = user.hub()
+    token = user("token", "issue", "--tenant", "default", "--ttl", "1h").out.strip()
     # Two signals: the second one says that nobody wants to wait 15 s for the hub.
     script = (
         f"kill -9 {info['pid']}; while kill -0 {info['pid']} 2>/dev/null; do sleep 0.02; done; sleep 0.2; "
         "fedctl memory store --task one --ids; fedctl memory store --task two --ids; fedctl memory query one --json; "
         "trap 'sleep 0.3; kill -TERM $PPID; exit 0' TERM; kill -TERM $PPID; sleep 5 & wait"
     )
-    done = user("agent", "spawn", "--lifetime", "1m", "--", "sh", "-c", script)
+    remote = {"FEDCTL_HUB": info["url"], "FEDCTL_TOKEN": token}
+    done = user("agent", "spawn", "--lifetime", "1m", "--", "sh", "-c", script, **remote)
     assert done.code == 143
     assert "2 episodes could not be delivered" in done.err
     assert "not connected to the hub" in done.err
     assert '"task":"one"' in done.out
+
+
+def test_where_the_hub_on_the_home_is_gone_the_home_itself_takes_what_an_agent_has_left(user):
+    info = user.hub()
+    script = (
+        f"kill -9 {info['pid']}; while kill -0 {info['pid']} 2>/dev/null; do sleep 0.02; done; sleep 0.2; "
+        "fedctl memory store --task one --ids; fedctl memory store --task two --ids"
+    )
+    done = user("agent", "spawn", "--id", "last", "--lifetime", "1m", "--", "sh", "-c", script)
+    assert done.code == 0, done.err
+    assert tasks(user("memory", "list", "--json")) == {"one", "two"}
+    assert [agent["status"] for agent in user("agent", "list", "--json").json] == ["dead"]
 
 
 def test_a_very_long_home_still_has_a_hub_and_agents(user):

@@ -119,7 +119,7 @@ def test_answers_are_typed_and_errors_are_ours(caller):
     assert caller.call(GetEpisodes(ids=["e1"])).missing == ["e1"]
     with pytest.raises(NotFound) as caught:
         caller.call(GetAgent(id="nobody"))
-    assert caught.value.hint == "fedctl agent list --all shows them"
+    assert caught.value.hint == "fedctl agent list shows them"
     first = StoreEpisodes(episodes=[EpisodeDraft(id="e1", task="a")])
     assert caller.call(first).results[0].ok
     other = caller.call(StoreEpisodes(episodes=[EpisodeDraft(id="e1", task="b")])).results[0]

@@ -51,7 +51,7 @@ class Peer:
         self.heard = []
 
     def notify(self, frame):
-        self.heard.append(said.ClientSession().receive(frame).event.seq)
+        self.heard += [one.seq for one in said.ClientSession().receive(frame).events]
 
 
 def test_each_event_goes_to_those_who_want_it_and_once():

@@ -22,6 +22,7 @@ from fedctl.model.episode import Embedding, EpisodeDraft
 from fedctl.operations import embedding
 from fedctl.operations.context import Recall
 from fedctl.operations.embedding import APPEND_ROWS, TAIL_ROWS
+from fedctl.recall.embedder import ON_BOARD, Embedder
 from fedctl.recall.index import Files, IndexFolder, Part, to_blobs
 
 ROOT = Path(__file__).parents[2]
@@ -257,6 +258,19 @@ def test_embedding_stops_at_its_budget_and_takes_the_newest_first(make_bench, ma
     assert {one.seq for one in bench.store.embeddings.queued(None, 100)} == set(range(1, 37))
     assert embedding.embed_pending(bench.context, budget_s=None, tenant_key=999) == 0
     assert embedding.embed_pending(bench.context, budget_s=None) == 0
+
+
+@pytest.mark.parametrize("window", [8, 64, 128])
+def test_long_episodes_are_embedded_to_the_end_by_a_model_that_reads_little_at_once(make_bench, tmp_path, window):
+    """Where a head and the overlap fill the window there must be pieces all the same, or the queue never empties."""
+    for name in ("model.onnx", "model.onnx.data", "tokenizer.json"):
+        shutil.copy(ON_BOARD / name, tmp_path / name)
+    (tmp_path / "sentence_bert_config.json").write_text(f'{{"max_seq_length": {window}}}')
+    bench = make_bench(embedder=Embedder(tmp_path))
+    bench.keep(EpisodeDraft(id="long", task="a long name for a task " * 20, input="some text to cut " * 40))
+    assert embedding.embed_pending(bench.context, budget_s=None) == 0
+    (episode,) = bench.call(m.ListEpisodes(with_vectors=True)).episodes
+    assert 1 < len(episode.embedding.vectors) <= embedding.PIECES_MAX
 
 
 # -- damage ------------------------------------------------------------------------------------------------------

@@ -199,7 +199,7 @@ def test_a_refusal_comes_out_as_the_error_it_is():
 def test_notices_stops_and_goodbyes_reach_the_other_side():
     client, server = pair()
     event = Event(seq=1, tenant_id="acme", kind="episode_stored", subject="e", detail={}, at="2026-01-01T00:00:00.000Z")
-    assert client.receive(said.notice(event)) == said.Noticed(event)
+    assert client.receive(said.notice([codec.to_json(event)] * 2)) == said.Noticed([event, event])
     assert client.receive(server.stop("enough")) == said.StopAsked("enough")
     assert client.receive(server.goodbye(1001, "the hub is stopping")) == said.Left(1001, "the hub is stopping")
     assert client.state == "closed"

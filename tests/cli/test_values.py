@@ -52,7 +52,8 @@ def test_pairs_keep_what_stands_behind_the_first_equals_sign():
         ("a=1", ("a", "=", 1)), ("a.b != x", ("a.b", "!=", "x")), ("a<=1.5", ("a", "<=", 1.5)),
         ("a>=0", ("a", ">=", 0)), ("a<b", ("a", "<", "b")), ("a>1", ("a", ">", 1)), ("a=", ("a", "=", "")),
         ("a==1", ("a", "=", 1)),
-        ("metadata.a.b=x", ("a.b", "=", "x")), ("a=x=y", ("a", "=", "x=y")), ("a=line\nbreak", ("a", "=", "line\nbreak")),
+        ("metadata.a.b=x", ("a.b", "=", "x")), ("a=x=y", ("a", "=", "x=y")),
+        ("a=line\nbreak", ("a", "=", "line\nbreak")),
     ],
 )  # fmt: skip
 def test_conditions_are_a_path_an_operator_and_a_value(text, condition):

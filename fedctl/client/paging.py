@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from fedctl.messages.memory import GetEpisodes, ListEpisodes
-from fedctl.model.limits import BATCH_MAX_ITEMS, PAGE_MAX_BYTES
+from fedctl.model.limits import BATCH_MAX_ITEMS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterator
 
     from fedctl.client.caller import Caller
     from fedctl.messages.memory import ListAnswer, QueryAnswer
-    from fedctl.model.episode import Episode, EpisodeDraft, Hit
+    from fedctl.model.episode import Episode, Hit
 
 T = TypeVar("T")
 
@@ -81,29 +81,3 @@ def take(caller: Caller, request: ListEpisodes, limit: int | None) -> tuple[Iter
             page = next(following, None)
 
     return episodes(), first.total
-
-
-def split(
-    items: Iterable[T],
-    size: Callable[[T], int],
-    *,
-    max_items: int = BATCH_MAX_ITEMS,
-    max_bytes: int = PAGE_MAX_BYTES,
-) -> Iterator[list[T]]:
-    """Yield `items` in lists that fit into one request, by number and by bytes; one too large goes alone."""
-    batch: list[T] = []
-    total = 0
-    for item in items:
-        weight = size(item)
-        if batch and (len(batch) >= max_items or total + weight > max_bytes):
-            yield batch
-            batch, total = [], 0
-        batch.append(item)
-        total += weight
-    if batch:
-        yield batch
-
-
-def split_drafts(drafts: Iterable[EpisodeDraft]) -> Iterator[list[EpisodeDraft]]:
-    """Yield drafts in lists that fit into one `StoreEpisodes`."""
-    return split(drafts, lambda draft: len(msgspec.json.encode(draft)))

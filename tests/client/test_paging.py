@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from fedctl.client import paging
 from fedctl.messages.memory import GetAnswer, GetEpisodes, ListAnswer, ListEpisodes, QueryAnswer
-from fedctl.model.episode import Episode, EpisodeDraft, Hit
+from fedctl.model.episode import Episode, Hit
 
 
 def episode(number: int) -> Episode:
@@ -84,13 +84,3 @@ def test_the_first_page_is_fetched_before_anything_is_shown():
     shelf = Shelf(8)
     paging.take(shelf, ListEpisodes(), None)
     assert shelf.calls == 1
-
-
-def test_drafts_are_split_by_number_and_by_bytes():
-    small = [EpisodeDraft(id=str(number), task="t") for number in range(2500)]
-    assert [len(part) for part in paging.split_drafts(small)] == [1000, 1000, 500]
-    large = [EpisodeDraft(id=str(number), task="t", input="x" * 900_000) for number in range(5)]
-    assert [len(part) for part in paging.split_drafts(large)] == [2, 2, 1]
-    huge = [EpisodeDraft(id="a", task="t", input="x" * 5_000_000), EpisodeDraft(id="b", task="t")]
-    assert [len(part) for part in paging.split_drafts(huge)] == [1, 1]
-    assert list(paging.split_drafts([])) == []

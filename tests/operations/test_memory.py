@@ -112,6 +112,20 @@ def test_numbers_that_a_column_writes_another_way_are_still_the_same_content(ben
     assert one(bench, draft).existing
 
 
+@pytest.mark.parametrize(("reward", "success"), [(None, None), (0.0, False), (0.69999, False), (0.7, True), (1, True)])
+def test_success_follows_from_the_reward_unless_it_is_said(bench, reward: float | None, success: bool | None):
+    bench.keep("e", reward=reward)
+    assert got(bench, "e").success is success
+    bench.keep("said", reward=reward, success=not success)
+    assert got(bench, "said").success is (not success)
+
+
+def test_a_critique_may_hold_what_a_task_may_not(bench):
+    bench.keep("e", critique="before\0after\n")
+    assert got(bench, "e").critique == "before\0after\n"
+    assert bench.hits("after", mode="keyword") == ["e"]
+
+
 def test_times_default_to_the_moment_of_storing_and_keep_what_was_given(bench):
     bench.keep("now", EpisodeDraft(id="then", task="t", created_at="1969-07-20T22:17:40.5+02:00"))
     assert got(bench, "now").created_at == "2026-01-01T00:00:00.000Z"

@@ -293,7 +293,7 @@ def ask(home: Home, size: int, vectors: Any, rounds: int) -> list[dict[str, Any]
 
     from fedctl.messages.memory import QueryEpisodes
     from fedctl.operations import embedding as upkeep
-    from fedctl.recall.text import match_query
+    from fedctl.recall.text import match_query, query_terms
 
     context = home.context
     key = context.store.tenants.key("default")
@@ -316,7 +316,7 @@ def ask(home: Home, size: int, vectors: Any, rounds: int) -> list[dict[str, Any]
     def bare_words() -> None:
         sql = f"SELECT rowid, -rank FROM words_{key} WHERE words_{key} MATCH :match ORDER BY rank LIMIT 100"
         for question in questions:
-            context.store.database.rows(sql, {"match": match_query(question)})
+            context.store.database.rows(sql, {"match": match_query(query_terms(question))})
 
     def vector_half() -> None:
         for question in questions:

@@ -480,7 +480,11 @@ class AgentLife:
         await _cancelled(self._tasks)  # nobody is to reconnect any more
         await self._link.close()
         self._link = home
-        await home.connect(self._heard_stop, self._heard_news)
+        try:
+            await home.connect(self._heard_stop, self._heard_news)
+        except FedctlError as error:  # a damaged or unreadable home: what is left is said, not died of
+            self._say_trouble(error)
+            return True
         self._say("the hub is gone; what is left goes to the home itself")
         await self.try_sync()
         return True

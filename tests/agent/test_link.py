@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fedctl.errors import DiskFull, Failure, FedctlError, NotFound, Unavailable
+from fedctl.errors import Corrupt, DiskFull, Failure, FedctlError, NotFound, Unavailable
 from fedctl.messages import agent as a
 from fedctl.messages import memory as m
 from fedctl.messages.hub import Subscribe
@@ -242,3 +242,29 @@ def test_a_home_that_is_removed_underneath_costs_what_was_not_delivered_and_no_m
     ending = quickly(main())
     assert ending.reason == "done"
     assert ending.delivered + ending.undelivered == 2
+
+
+def test_a_home_that_cannot_take_what_is_left_is_said_and_the_episodes_are_counted(begin, quickly, keep, capfd):
+    class DamagedHome:
+        connected = False
+
+        async def connect(self, on_stop, on_news):
+            raise Corrupt("the database is damaged")
+
+        async def call(self, request, *, timeout_s=30.0):
+            raise Unavailable("the home is not open")
+
+        async def close(self):
+            return
+
+    async def main():
+        life, link = await begin(sync_interval_ms=60_000)
+        link.failing = {m.StoreEpisodes: Unavailable("gone"), a.ReportAgent: Unavailable("gone")}
+        await life.answer(keep("e1"))
+        link.hang_up()
+        life._means = life._means._replace(home_link=DamagedHome)
+        return await life.end("done", None)
+
+    ending = quickly(main())
+    assert (ending.exit, ending.undelivered) == (7, 1)
+    assert "the database is damaged" in capfd.readouterr().err

@@ -253,11 +253,39 @@ class Texts:
         """Return some more."""
         return [self.draft(**more) for _ in range(count)]
 
-    def question(self) -> str:
+    def line(self) -> str:
+        """Return one short text: a sentence."""
+        return self._random.choice(self.sentences)
+
+    def question(self, sentence: str | None = None) -> str:
         """Return something to look for: some words of a sentence."""
-        words = self._random.choice(self.sentences).split()
+        words = (sentence or self._random.choice(self.sentences)).split()
         begin = self._random.randrange(max(1, len(words) - 7))
         return " ".join(words[begin : begin + 7])
+
+
+def spread(vectors: Any, count: int, seed: int = 1, at_once: int = 50_000) -> Iterator[Any]:
+    """Return `count` vectors like the given (n, dim) ones of norm 1, in blocks of float16: the same in every run.
+
+    Each lies between two real ones, up to half way, and has noise of a tenth of the real ones' own covariance.
+    Interpolation keeps the neighbourhoods of a low dimension, as real ones are: noise that is alike in all
+    directions puts everybody around a centre at one distance, where no answer is better than the next. Of 50,000
+    made of 2,900 MiniLM vectors a usearch graph (f16, 16, 128) finds .95, .978, .994, .995, 1.0 of the ten nearest
+    at an expansion of 32, 64, 128, 256, 512. Their local dimension (of the 20 nearest) is 17, that of the real ones
+    13, with noise alike in all directions 37.
+    """
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    wide = np.asarray(vectors, dtype=np.float32)
+    values, directions = np.linalg.eigh(np.cov(wide.T))
+    root = (directions * np.sqrt(np.clip(values, 0, None))).astype(np.float32).T
+    for begin in range(0, count, at_once):
+        size = min(at_once, count - begin)
+        one, other = (wide[rng.integers(len(wide), size=size)] for _ in range(2))
+        made = one + rng.random((size, 1), dtype=np.float32) / 2 * (other - one)
+        made += 0.1 * (rng.standard_normal((size, len(root)), dtype=np.float32) @ root)
+        yield (made / np.linalg.norm(made, axis=1, keepdims=True)).astype("<f2")
 
 
 # -- processes -----------------------------------------------------------------------------------------------------

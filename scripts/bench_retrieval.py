@@ -24,7 +24,7 @@ import msgspec
 from fedctl import bootstrap, config
 from fedctl.messages import memory as m
 from fedctl.model.episode import EpisodeDraft
-from fedctl.operations import embedding
+from fedctl.operations import embedding, index
 
 METHODS = ("words", "meaning", "rrf60", "default")
 MODES = {"words": "keyword", "meaning": "semantic", "default": "hybrid"}
@@ -76,7 +76,7 @@ def fill(caller, context, tenant: str, episodes: list[dict]) -> None:
     key = context.store.tenants.key(tenant)
     while embedding.embed_pending(context, budget_s=10, tenant_key=key):
         print(f"  {tenant}: {context.store.embeddings.pending(key)} to embed", file=sys.stderr)
-    embedding.compact(context, key)
+    index.compact(context, key)
 
 
 def ask(caller, tenant: str, text: str) -> dict[str, list[tuple[str, str]]]:

@@ -1,15 +1,17 @@
 """What the memory costs in-process: storing, embedding, searching, keeping; each beside the bare libraries.
 
-    python scripts/bench_memory.py [--quick] [--json] [--only store,embed,query,keep]
+    python scripts/bench_memory.py [--quick] [--json] [--only store,embed,import,query,graph]
 
 Storing runs beside apsw with the same durability, one table and an FTS5 table; embedding beside a bare onnxruntime
-session; the vector half of a query beside numkong and numpy's argpartition over one array, the words beside the
-FTS5 statement alone. Queries are asked without inference: an embedder that returns fixed vectors stands in for the
-model. What they search is real text; its vectors are real ones with noise.
+session; an import beside the embedder that gets all of its texts at once; the vector half of a query beside numkong
+and numpy's argpartition over one array, the words beside the FTS5 statement alone. Queries are asked without
+inference: an embedder that returns fixed vectors stands in for the model. What they search is real text; its vectors
+are real ones with noise.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 import time
@@ -33,7 +35,8 @@ def main() -> None:
     with common.scratch(args) as folder:
         report = common.Report("memory", args, folder)
         started = common.rss_mb()
-        for part, work in (("store", storing), ("embed", embedding), ("query", querying)):
+        parts = {"store": storing, "embed": embedding, "import": importing, "query": querying, "graph": graphs}
+        for part, work in parts.items():
             if common.wanted(args, part):
                 (folder / part).mkdir()
                 work(args, folder / part, report)
@@ -207,6 +210,78 @@ def cut(embedder: Any, words: list[str], tokens: int) -> str:
     return " ".join(words[:count])
 
 
+# -- importing -----------------------------------------------------------------------------------------------------
+
+
+def importing(args: argparse.Namespace, folder: Path, report: common.Report) -> None:
+    """Import a file of texts of mixed lengths, again, and beside it give the same texts to the embedder alone."""
+    import io
+    import itertools
+
+    import msgspec
+
+    from fedctl.cli.main import run
+    from fedctl.model.episode import EpisodeDraft
+    from fedctl.operations import embedding as product
+    from fedctl.recall.embedder import Embedder
+    from fedctl.recall.text import embedding_text
+
+    sentences, chance = common.sentences(5000), random.Random(4)
+    drafts = [
+        EpisodeDraft(
+            id=f"e{number}",
+            task=chance.choice(sentences)[:80],
+            output=" ".join(chance.choices(sentences, k=chance.choice((1, 1, 2, 4, 8, 16)))),
+        )
+        for number in range(150 if args.quick else 1000)
+    ]
+    file = folder / "episodes.jsonl"
+    file.write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in drafts))
+    like, limits = Embedder(), {"overlap": product.OVERLAP_TOKENS, "most": product.PIECES_MAX}
+    pieces = [
+        piece
+        for one in drafts
+        for piece in like.split(*embedding_text(None, one.task, None, one.output, None), **limits)
+    ]
+    threads = product.bulk_threads()
+    homes = itertools.count(1)
+    last = folder
+
+    def imported(home: Path) -> None:
+        code = run(
+            ["--home", str(home), "--hub", "off", "memory", "import", str(file), "-q"],
+            stdin=None, stdout=io.BytesIO(), stderr=io.BytesIO(), environ={},
+        )  # fmt: skip
+        assert code == 0
+
+    def fresh() -> None:
+        nonlocal last
+        last = folder / f"home{next(homes)}"
+        imported(last)
+
+    fresh()  # everything is loaded once, the disk's blocks are known
+    works: dict[str, Any] = {
+        "embedder alone, one thread": lambda: Embedder().embed(pieces),
+        f"embedder alone, {threads} threads": lambda: Embedder().embed(pieces, threads=threads),
+        "import": fresh,
+        "import again": lambda: imported(last),
+    }
+    found = common.interleaved(2 if args.quick else 3, works)
+    bare = found[f"embedder alone, {threads} threads"]
+    rows = [
+        {
+            "what": name,
+            "episodes_per_s": len(drafts) / wall_ms * 1000,
+            "cpu_ms": cpu_ms / len(drafts),
+            "throughput by cpu": bare[0] / cpu_ms,
+            "throughput by wall": bare[1] / wall_ms,
+        }
+        for name, (cpu_ms, wall_ms) in found.items()
+    ]
+    what = f"{len(drafts):,} episodes in {len(pieces):,} pieces"
+    report.table(f"Importing {what}, an episode; the embedder loads its model too", rows)
+
+
 # -- searching -----------------------------------------------------------------------------------------------------
 
 
@@ -218,7 +293,7 @@ class FixedEmbedder:
         self._vectors = vectors
         self.model_id, self.dim = like.model_id, like.dim
 
-    def embed(self, texts: list[str]) -> Any:
+    def embed(self, texts: list[str], **_how: int) -> Any:
         """Return one of the vectors for each text."""
         return self._vectors[[zlib.crc32(text.encode()) % len(self._vectors) for text in texts]]
 
@@ -246,7 +321,7 @@ def fill(home: Home, size: int, vectors: Any) -> dict[str, float]:
 
     from fedctl.messages.memory import StoreEpisodes
     from fedctl.model.episode import Embedding
-    from fedctl.operations import embedding as upkeep
+    from fedctl.operations import index as upkeep
 
     texts, rng = common.Texts(), np.random.default_rng(1)
     tag = home.context.recall.model_tag
@@ -292,12 +367,13 @@ def ask(home: Home, size: int, vectors: Any, rounds: int) -> list[dict[str, Any]
     import numpy as np
 
     from fedctl.messages.memory import QueryEpisodes
-    from fedctl.operations import embedding as upkeep
+    from fedctl.operations import index as upkeep
+    from fedctl.operations.embedding import active_model
     from fedctl.recall.text import match_query, query_terms
 
     context = home.context
     key = context.store.tenants.key("default")
-    model = upkeep.active_model(context)
+    model = active_model(context)
     texts = common.Texts(seed=2)
     questions = [texts.question() for _ in range(QUESTIONS)]
     (part,) = upkeep.parts(context, key, model) if size > upkeep.TAIL_ROWS else (None,)
@@ -353,15 +429,76 @@ def ask(home: Home, size: int, vectors: Any, rounds: int) -> list[dict[str, Any]
     return rows
 
 
+def graphs(args: argparse.Namespace, folder: Path, report: common.Report) -> None:
+    """Ask with a graph and without one at several sizes: where it pays."""
+    from fedctl.messages.memory import QueryEpisodes
+    from fedctl.operations import index
+    from fedctl.operations.embedding import active_model
+    from fedctl.recall.embedder import Embedder
+
+    real = Embedder()
+    vectors = real.embed(common.sentences(REAL_VECTORS))
+    texts = common.Texts(seed=2)
+    questions = [texts.question() for _ in range(QUESTIONS)]
+    rows = []
+    for size in (10_000, 20_000) if args.quick else (20_000, 50_000, 100_000, 200_000):
+        home = Home(folder / f"{size}", FixedEmbedder(vectors, real))
+        context = home.context
+        fill(home, size, vectors)
+        index.GRAPH_ROWS = size  # whatever the product's own threshold is
+        began = os.times()
+        index.build_graphs(context)
+        ended = os.times()
+        built_s = ended.children_user + ended.children_system - began.children_user - began.children_system
+        key, model = context.store.tenants.key("default"), active_model(context)
+        opened = dict(context.recall.open_graphs)
+
+        def asked(
+            mode: str | None, graph: dict[Any, Any], home: Home = home, key: Any = key, model: Any = model
+        ) -> Any:
+            context = home.context
+            context.recall.open_graphs = graph
+            if mode is None:
+                return [index.search(context, key, model, one).nearest(100) for one in questions]
+            return [home.ask(QueryEpisodes(text=one, mode=mode)) for one in questions]
+
+        found = common.interleaved(
+            3 if args.quick else 7,
+            {
+                (half, form): lambda mode=mode, graph=graph: asked(mode, graph)
+                for half, mode in (("vectors", None), ("hybrid", "hybrid"))
+                for form, graph in (("flat", {}), ("graph", opened))
+            },
+        )
+        exact, near = asked(None, {}), asked(None, opened)
+        hits = sum(len(set(list(a)[:10]) & set(list(b)[:10])) for a, b in zip(exact, near, strict=True))
+        cpu = {name: one[0] / QUESTIONS for name, one in found.items()}
+        rows.append(
+            {
+                "episodes": size,
+                "graph_build_cpu_s": built_s,
+                "vectors_flat": cpu["vectors", "flat"],
+                "vectors_graph": cpu["vectors", "graph"],
+                "hybrid_flat": cpu["hybrid", "flat"],
+                "hybrid_graph": cpu["hybrid", "graph"],
+                "hybrid gain %": 100 * (1 - cpu["hybrid", "graph"] / cpu["hybrid", "flat"]),
+                "recall@10": hits / (10 * QUESTIONS),
+            }
+        )
+        home.close()
+    report.table("With a graph and without: CPU ms a question, without inference", rows)
+
+
 def recall(home: Home, matrix: Any, vectors: Any) -> float:
     """Return how many of the ten nearest by float32 the vector half finds."""
     import numpy as np
 
-    from fedctl.operations import embedding as upkeep
+    from fedctl.operations import index as upkeep
+    from fedctl.operations.embedding import active_model
 
     context = home.context
     key = context.store.tenants.key("default")
-    model = upkeep.active_model(context)
+    model = active_model(context)
     seqs = [row[1] for row in context.store.embeddings.after(key, model.key, 0, len(matrix))]
     wide = matrix.astype(np.float32)
     hits, asked = 0, random.Random(3).sample(common.sentences(2000), 20)

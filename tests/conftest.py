@@ -82,7 +82,7 @@ class FakeEmbedder:
         self._clock = clock
         self._cost_ms = cost_ms
 
-    def embed(self, texts: Sequence[str]) -> np.ndarray:
+    def embed(self, texts: Sequence[str], *, threads: int = 1) -> np.ndarray:
         self.texts.extend(texts)
         if self._clock is not None:
             self._clock.advance(self._cost_ms * len(texts))

@@ -220,8 +220,7 @@ def _store(
             error = Denied(f"the line is {tenant!r}'s and the tenant here is {settings.tenant!r}")
             outcomes[line.number] = Outcome(line, None, error.as_dict())
             continue
-        # Without a tenant that was chosen, one's own may be a token's: only whoever answers knows which it is.
-        groups.setdefault(None if settings.tenant_explicit else tenant, []).append(line)
+        groups.setdefault(tenant_of(line, settings), []).append(line)
     for tenant, group in groups.items():
         drafts = [line.draft for line in group if line.draft is not None]
         try:
@@ -236,6 +235,14 @@ def _store(
         for line, result in zip(group, results, strict=True):
             outcomes[line.number] = Outcome(line, result, None if result.ok else result.error)
     return [outcomes[line.number] for line in lines]
+
+
+def tenant_of(line: Line, settings: Settings) -> str | None:
+    """Return whose a line is; None: one's own.
+
+    Without a tenant that was chosen, one's own may be a token's: only whoever answers knows which it is.
+    """
+    return None if settings.tenant_explicit or line.draft is None else line.draft.tenant_id
 
 
 def check_row(document: Document) -> Document:

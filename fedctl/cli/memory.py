@@ -30,9 +30,9 @@ STORED = EPISODE._replace(fields=(*EPISODE.fields, "deleted"))
 HIT = Shape(
     ("rank", "score", *EPISODE.fields, "match"), ("rank", "score", "id", "agent_id", "reward", "task", "output"), "id"
 )
-EXPLAINED = ("match.semantic", "match.keyword", "match.reward", "match.index")
+EXPLAINED = ("match.semantic", "match.alone", "match.keyword", "match.reward", "match.index")
 DELETION = Shape(("deleted", "ids", "missing", "dry_run"), ("deleted", "missing", "dry_run"), "ids")
-IMPORT_FIELDS = ("lines", "imported", "existing", "skipped", "deleted", "rejected")
+IMPORT_FIELDS = ("lines", "imported", "existing", "skipped", "deleted", "rejected", "pending_embeddings")
 IMPORT = Shape(IMPORT_FIELDS, IMPORT_FIELDS, "imported")
 EXPORT = Shape(("path", "episodes", "size_bytes"), ("path", "episodes", "size_bytes"), "path")
 
@@ -303,6 +303,7 @@ def _delete_filtered(ctx: Invocation, caller: Caller, request: DeleteEpisodes) -
     examples=[
         "fedctl memory import episodes.jsonl",
         "fedctl memory import runs.csv --rejects refused.jsonl",
+        "fedctl memory import other.db --table runs --on-conflict skip --no-embed",
         "fedctl --home old memory export | fedctl memory import -",
     ],
 )
@@ -321,15 +322,23 @@ def import_(
     rejects: Annotated[
         str | None, flag("--rejects", metavar="FILE", says="Write refused lines there, each with its error.")
     ] = None,
+    no_embed: Annotated[
+        bool, flag("--no-embed", says="Store only: a hub embeds in the background, else the next queries do.")
+    ] = False,
 ) -> int:
-    """Store the episodes of a file. Doing it twice is the same as once.
+    """Store the episodes of a file and embed them. Doing it twice is the same as once.
+
+    Lines are stored first, and found by words from then on; embedding them takes most of the time. Whatever ends it
+    early, what is stored stays, and the same command goes on where it was.
 
     Lines without an id get one made of their content, the same at each run. Columns of tables are fields of
     episodes, or metadata.ANYTHING; empty cells are absent.
     """
     from fedctl.cli import transfer
 
-    counts = transfer.run_import(ctx, file, form=form, table=table, on_conflict=on_conflict, rejects=rejects)
+    counts = transfer.run_import(
+        ctx, file, form=form, table=table, on_conflict=on_conflict, rejects=rejects, embed=not no_embed
+    )
     ctx.screen.done(counts, IMPORT)
     return 3 if counts["rejected"] else 0
 

@@ -14,15 +14,19 @@ import msgspec
 from fedctl import config
 from fedctl.cli import intake, sources
 from fedctl.cli.progress import Progress
+from fedctl.cli.render import counted
 from fedctl.client import paging
-from fedctl.errors import Conflict, Denied, DiskFull, FedctlError, UsageError
-from fedctl.messages.memory import ListEpisodes, Reindex, ReindexAnswer
+from fedctl.errors import Conflict, Denied, DiskFull, FedctlError, Unavailable, UsageError
+from fedctl.messages.memory import EmbedPending, ListEpisodes, Reindex, ReindexAnswer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from fedctl.cli.command import Invocation
     from fedctl.client.caller import Caller
+
+STEPS_IN_VAIN_MAX = 240
+"""A minute of waiting for a hub that embeds nothing of ours: one that could not tries again after half of it."""
 
 
 def run_import(
@@ -33,29 +37,66 @@ def run_import(
     table: str | None,
     on_conflict: Literal["error", "skip"],
     rejects: str | None,
-) -> dict[str, int]:
-    """Store the episodes of a file; return how many lines came to what."""
+    embed: bool,
+) -> dict[str, int | None]:
+    """Store the episodes of a file, and embed them; return how many lines came to what, and what is not embedded.
+
+    The latter is None where nobody could be asked any more.
+    """
     gc.enable()
     stdin = ctx.stdin.take("FILE") if path == "-" else None
     source = sources.open_source(path, form, table, stdin, ctx.settings.home)
     counts = dict.fromkeys(("lines", "imported", "existing", "skipped", "deleted", "rejected"), 0)
+    tenants: set[str | None] = set()
     with ExitStack() as stack:
         stack.callback(source.close)
         # A file that cannot be read at all says so at its first line: before anything is made or asked.
         lines = itertools.chain(list(itertools.islice(source.lines, 1)), source.lines)
         refused = stack.enter_context(_rejects(rejects, path)) if rejects is not None else None
-        progress = stack.enter_context(Progress(ctx, "importing"))
         caller = stack.enter_context(ctx.caller(writes=True, unhurried=True))
-        for outcomes in intake.store_lines(caller, ctx.settings, lines, on_conflict=on_conflict):
-            for outcome in outcomes:
-                counts["lines"] += 1
-                counts[_came_to(outcome)] += 1
-                if not outcome.ok and (refused is not None or not ctx.settings.quiet):
-                    _tell(ctx, outcome, refused)
-            progress.update(source.position() if source.position else counts["lines"], source.size)
-    if counts["rejected"] and ctx.settings.quiet:
-        ctx.session.say(f"error: {counts['rejected']:,} of {counts['lines']:,} lines were refused")
-    return counts
+        with Progress(ctx, "importing") as progress:
+            for outcomes in intake.store_lines(caller, ctx.settings, lines, on_conflict=on_conflict):
+                for outcome in outcomes:
+                    counts["lines"] += 1
+                    counts[_came_to(outcome)] += 1
+                    if outcome.ok:
+                        tenants.add(intake.tenant_of(outcome.line, ctx.settings))
+                    elif refused is not None or not ctx.settings.quiet:
+                        _tell(ctx, outcome, refused)
+                progress.update(source.position() if source.position else counts["lines"], source.size)
+        if counts["rejected"] and ctx.settings.quiet:
+            ctx.session.say(f"error: {counts['rejected']:,} of {counts['lines']:,} lines were refused")
+        pending = _embed(ctx, caller, tenants, wait=embed)
+    return counts | {"pending_embeddings": pending}
+
+
+def _embed(ctx: Invocation, caller: Caller, tenants: Iterable[str | None], *, wait: bool) -> int | None:
+    """Wait until nothing of these tenants lacks its vector; return how much does all the same."""
+    try:
+        return sum(_embed_one(ctx, caller, tenant, wait=wait) for tenant in tenants)
+    except Unavailable as error:  # an agent without its hub; a hub that was stopped and will go on by itself
+        ctx.screen.note(f"all is stored, and not embedded yet: {error.message}")
+        return None
+
+
+def _embed_one(ctx: Invocation, caller: Caller, tenant: str | None, *, wait: bool) -> int:
+    total = left = least = caller.call(EmbedPending(budget_ms=0), tenant_id=tenant).pending
+    in_vain = 0
+    with Progress(ctx, "embedding") as progress:
+        while wait and left:
+            answer = caller.call(EmbedPending(), tenant_id=tenant)
+            left = answer.pending
+            in_vain = 0 if left < least else in_vain + 1
+            least = min(left, least)  # others may store meanwhile
+            progress.update(total - least, total)
+            notes = answer.notes
+            if in_vain == STEPS_IN_VAIN_MAX:
+                notes = [f"{counted(left, 'episode')} without a vector, and no progress: see the hub's log"]
+            for note in notes:
+                ctx.screen.note(note)
+            if notes:
+                break
+    return left
 
 
 def _came_to(outcome: intake.Outcome) -> str:

@@ -1,4 +1,4 @@
-"""What a hub does when nobody is looking: embedding what was stored, keeping the index and the log file in shape."""
+"""What a hub does when nobody is looking: embedding what was stored, keeping index files and the log file in shape."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import threading
 from typing import TYPE_CHECKING
 
 from fedctl.errors import FedctlError
-from fedctl.operations import embedding
+from fedctl.operations import embedding, index
+from fedctl.recall import graph
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,11 +43,16 @@ class Background:
         self._upkeep_at_s = 0.0
         self._checkpoint_at_s = 0.0
         self._embed_at_s = 0.0
+        self._graph_at_s = 0.0
+        self._graphs_due = True
+        self._building: tuple[index.GraphJob, graph.Build] | None = None
+        self._failed: set[int] = set()
+        context.recall.lost = self.wake
         self._thread = threading.Thread(target=self._run, name="hub-background", daemon=True)
         self._thread.start()
 
     def wake(self) -> None:
-        """Note that something was committed."""
+        """Note that something was committed, or that an index file was lost."""
         self._dirty = True
         self._checkpoint_due = True
         self._wake.set()
@@ -68,16 +74,20 @@ class Background:
             remaining = self._embed()
             self._checkpoint()
             busy = self._upkeep() if not remaining else False
+            self._tend_graphs()
             if not remaining and not busy:
                 self._wake.wait(self._pause_s())
+        if self._building is not None:
+            self._building[1].cancel()
         self._context.close()
 
     def _pause_s(self) -> float | None:
         """Return when there is something to do without being woken; None: not before that."""
-        if self._dirty or self._checkpoint_due:
+        if self._dirty or self._checkpoint_due or self._building is not None:
             return CHECKPOINT_EVERY_S
-        left_s = self._embed_at_s - self._context.clock.monotonic_s()
-        return left_s if left_s > 0 else None
+        now_s = self._context.clock.monotonic_s()
+        due_s = [at_s for at_s in (self._embed_at_s, self._graph_at_s if self._graphs_due else 0.0) if at_s > now_s]
+        return min(due_s) - now_s if due_s else None
 
     def _warm_up(self) -> None:
         """Load now what will be needed, so that neither the first connection nor the first query pays for it."""
@@ -88,6 +98,8 @@ class Background:
                 embedding.embed_texts(self._context, ["warm"])
         except FedctlError as error:
             self._log.basic("error.warm_up", error=error.message)
+        # What a hub that was killed left of its index files: at a million vectors one half-made generation is 800 MB.
+        self._guarded("sweep", lambda: index.sweep_files(self._context))
 
     def _embed(self) -> int:
         """Embed for a slice; return how many episodes still wait (0 also while there is a reason to leave it)."""
@@ -122,9 +134,43 @@ class Background:
             return False
         self._upkeep_at_s = now_s + UPKEEP_AT_LEAST_EVERY_S
         self._dirty = False
-        busy = self._guarded("upkeep", lambda: embedding.maintain(self._context))
+        busy = self._guarded("upkeep", lambda: index.maintain(self._context))
         self._dirty = self._dirty or busy
+        self._graphs_due = True
         return busy
+
+    def _tend_graphs(self) -> None:
+        """Have a graph built where one is wanted, in a process of its own; publish it when it is there."""
+        now_s = self._context.clock.monotonic_s()
+        if now_s < self._graph_at_s or not (self._graphs_due or self._building):
+            return
+        try:
+            if self._building is not None and not self._finish_graph(*self._building):
+                return
+            index.check_graphs(self._context)
+            wanted = index.wanted_graph(self._context, self._failed)
+            self._graphs_due = bool(self._failed)
+            if wanted is not None:
+                self._building = (wanted, graph.Build(wanted.plan))
+            elif self._failed:  # nobody else is waiting: those may try again, after a while
+                self._failed.clear()
+                self._graph_at_s = now_s + RETRY_S
+        except FedctlError as error:
+            self._graphs_due, self._graph_at_s = True, now_s + RETRY_S
+            self._log.basic("error.graph", error=error.message)
+
+    def _finish_graph(self, job: index.GraphJob, build: graph.Build) -> bool:
+        """Publish what was built; False while it takes longer. Who has failed lets the others go first."""
+        try:
+            built = build.wait(timeout_s=0)
+            if built is None:
+                return False
+            index.publish_graph(self._context, job, built)
+        except FedctlError as error:
+            self._failed.add(job.tenant_key)
+            self._log.basic("error.graph", error=error.message)
+        self._building = None
+        return True
 
     def _guarded(self, what: str, work: Callable[[], object]) -> bool:
         try:

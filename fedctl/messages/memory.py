@@ -144,24 +144,34 @@ class PullEpisodes(Request[PullAnswer], frozen=True, kw_only=True, tag="memory.p
 
 
 class IndexStats(msgspec.Struct, frozen=True, kw_only=True):
-    """The vector index of one tenant: rows in the snapshot, rows searched beside it, and the file."""
+    """The vector index of one tenant: vectors in the file, those of them in the graph, and rows searched beside it.
 
-    form: Literal["flat", "none"]
+    `hnsw` is a flat file with a graph, which a hub searches. `age_s` is how long ago the flat file was brought up to
+    date last; what came after that is the `tail`.
+    """
+
+    form: Literal["hnsw", "flat", "none"] = "none"
     model: str | None
-    vectors: int
+    vectors: int = 0
+    graph_vectors: int = 0
     tail: int
-    size_bytes: int
-    updated_at: str | None
+    size_bytes: int = 0
+    updated_at: str | None = None
+    age_s: float | None = None
 
 
 class MemoryStatsAnswer(Answer, frozen=True, kw_only=True):
-    """Counts of one tenant's memory; `tenants` counts all tenants of the store for its owner, else 1."""
+    """Counts of one tenant's memory; `tenants` counts all tenants of the store for its owner, else 1.
+
+    `cut_episodes` are so long that their ends are found by words only.
+    """
 
     tenant_id: str
     episodes: int
     deleted: int
     tenants: int
     pending_embeddings: int
+    cut_episodes: int
     index: IndexStats
     store_bytes: int
 
@@ -188,6 +198,22 @@ class Reindex(Request[ReindexAnswer], frozen=True, kw_only=True, tag="memory.rei
 
     begin: bool = False
     budget_ms: int = 1000
+
+
+class EmbedPendingAnswer(Answer, frozen=True, kw_only=True):
+    """`pending`: how many of the tenant's episodes have no vector yet. `notes`: why there will be none for now."""
+
+    pending: int
+    notes: list[str]
+
+
+class EmbedPending(Request[EmbedPendingAnswer], frozen=True, kw_only=True, tag="memory.embed_pending"):
+    """Embed what waits of the tenant's episodes, newest first, for about `budget_ms`; 0 only counts.
+
+    A hub embeds in the background: there it is waited for.
+    """
+
+    budget_ms: int = 250
 
 
 class EmbedAnswer(Answer, frozen=True, kw_only=True):

@@ -96,16 +96,30 @@ class EpisodeFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         """Whether nothing is filtered."""
         return self == EpisodeFilter()
 
+    @property
+    def is_indexed(self) -> bool:
+        """Whether the store finds what passes without looking at all of the tenant's episodes."""
+        named = (self.agent_id, self.session_id, self.since, self.until)
+        return any(one is not None for one in named) or self.indexed_condition is not None
+
+    @property
+    def indexed_condition(self) -> tuple[str, str, Any] | None:
+        """The condition on metadata that the index of it serves best: one that a leaf must equal, else a range."""
+        leading = [one for one in self.where if one[1] != "!=" and not isinstance(one[2], list | dict)]
+        return min(leading, key=lambda one: one[1] != "=", default=None)
+
 
 class Match(msgspec.Struct, frozen=True, kw_only=True):
     """Why a hit stands where it stands.
 
-    `semantic` is the cosine (None: not searched, or no vector yet), `keyword` the BM25 score (larger is better,
-    None: no word matched), `reward` the factor the fused score was multiplied by, `index` where the vector was
-    found: `flat`, `tail`, or None.
+    `semantic` is the cosine (None: not searched, or no vector yet), `alone` what it is without the episode before it
+    in its session, `keyword` the BM25 score (larger is better, None: no word matched), `reward` the factor the fused
+    score was multiplied by, `index` in which form the vector was found: `hnsw`, `flat`, `tail`, or None when only the
+    words found it.
     """
 
     semantic: float | None
+    alone: float | None = None
     keyword: float | None
     reward: float
     index: str | None
@@ -124,6 +138,8 @@ class Hit(msgspec.Struct, frozen=True, kw_only=True):
     match: Match | None = None
 
 
+LEAVES_MAX = 64
+"""More leaves of one document's metadata than this are not kept in the index of them."""
 WHERE_OPERATORS = ("=", "!=", "<", "<=", ">", ">=")
 
 
@@ -171,6 +187,24 @@ def holds(document: dict[str, Any], path: str, operator: str, wanted: Any) -> bo
     if _kind(value) != _kind(wanted) or _kind(value) not in ("number", "text"):
         return False
     return bool({"<": value < wanted, "<=": value <= wanted, ">": value > wanted, ">=": value >= wanted}[operator])
+
+
+def leaves(document: dict[str, Any]) -> list[tuple[str, Any]] | None:
+    """Return (dotted path, value) of everything in a document that a condition can lead to and compare or equal.
+
+    Lists and objects are not among them. None where there are more than `LEAVES_MAX`.
+    """
+    found: list[tuple[str, Any]] = []
+    todo: list[tuple[str | None, Any]] = [(None, document)]
+    while todo:
+        path, value = todo.pop()
+        if isinstance(value, dict):
+            todo += [(key if path is None else f"{path}.{key}", member) for key, member in value.items()]
+        elif not isinstance(value, list):
+            found.append((path or "", value))
+        if len(found) + len(todo) > LEAVES_MAX:
+            return None
+    return found
 
 
 def _same(one: Any, other: Any) -> bool:

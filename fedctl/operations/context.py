@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fedctl.clock import Clock
     from fedctl.model.hub import HubInfo, HubStats
     from fedctl.recall.embedder import Embedder
+    from fedctl.recall.graph import Graph
     from fedctl.recall.index import IndexFolder, Part
 
 
@@ -46,6 +47,10 @@ class Recall:
         self._index = index
         self.open_parts: dict[tuple[int, int], tuple[str, Part]] = {}
         """(tenant key, model key) -> the stamp of the mapped files and what they hold."""
+        self.open_graphs: dict[tuple[int, int], tuple[str, Graph]] = {}
+        """The same of graphs; only a hub opens any."""
+        self.lost: Callable[[], None] = lambda: None
+        """Called when a file turns out to be missing or damaged: who looks after them wants to know."""
 
     @property
     def embedder(self) -> Embedder:

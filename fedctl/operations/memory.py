@@ -22,17 +22,19 @@ from fedctl.model.episode import (
     check_filter,
 )
 from fedctl.model.time import from_rfc3339, to_rfc3339
-from fedctl.operations import embedding
+from fedctl.operations import embedding, index
+from fedctl.operations.sieve import Sieve
 from fedctl.recall import rank, text
+from fedctl.recall.index import FileLostError
 from fedctl.store.database import WordsDamagedError
 from fedctl.store.memory import NewEpisode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
 
     from fedctl.model.principal import Principal
     from fedctl.operations.context import Context
-    from fedctl.recall.index import Search
     from fedctl.store.embedding import Model
 
 QUERY_EMBED_BUDGET_S = 2.0
@@ -41,7 +43,6 @@ _NORM_TOLERANCE = 0.02
 _EMBED_MAX_TEXTS = 64
 _NOBODY = -1
 """The key of a tenant that has nothing yet."""
-_DAY_MS = 86_400_000
 _READ_AT_ONCE = 20
 """Episodes read at a time where it is not known how large they are."""
 
@@ -193,7 +194,7 @@ def _fits(given: Embedding, model_id: str, dim: int) -> bool:
     for blob in given.vectors:
         if len(blob) != 2 * dim:
             return False
-        norm = math.sqrt(sum(x * x for x in struct.unpack(f"<{dim}e", blob)))
+        norm = math.hypot(*struct.unpack(f"<{dim}e", blob))
         if not abs(norm - 1) <= _NORM_TOLERANCE:  # written so that NaN does not pass
             return False
     return True
@@ -261,6 +262,14 @@ def query(ctx: Context, who: Principal, request: m.QueryEpisodes) -> m.QueryAnsw
     tenant = _tenant(ctx, who)
     if tenant is None:
         return m.QueryAnswer(hits=[], pending=0, notes=[])
+    try:
+        return _query(ctx, tenant, request)
+    except FileLostError:  # cut or taken away in the middle of it: now it shows, and the rows are searched
+        index.forget_open(ctx, tenant[0])
+        return _query(ctx, tenant, request)
+
+
+def _query(ctx: Context, tenant: tuple[int, str], request: m.QueryEpisodes) -> m.QueryAnswer:
     notes: list[str] = []
     pending, search = 0, None
     if request.mode != "keyword":
@@ -270,24 +279,38 @@ def query(ctx: Context, who: Principal, request: m.QueryEpisodes) -> m.QueryAnsw
         if note is not None:
             notes.append(note)
         elif model is not None:
-            search = embedding.search(ctx, tenant[0], model, request.text)
+            search = index.search(ctx, tenant[0], model, request.text)
     with ctx.store.read():
-        keyword, bound = _by_words(ctx, tenant[0], request, notes) if request.mode != "semantic" else ({}, 0.0)
+        sieve, pool = Sieve(ctx, tenant[0], request.filter), max(rank.POOL, request.k)
         semantic: dict[int, float] = {}
+        alone: dict[int, float] = {}
         if search is not None:
-            semantic = _by_meaning(ctx, tenant[0], request, search)
+            semantic = sieve.best(search.nearest, lambda seqs: search.nearest(pool, seqs), pool, search.rows)
+        keyword: dict[int, float] = {}
+        bound = 0.0
+        if request.mode != "semantic":
+            keyword, bound = _by_words(ctx, tenant[0], request, notes, sieve)
+        if search is not None:
             # The true cosine also of what only the words found.
-            semantic |= search.of([seq for seq in keyword if seq not in semantic])
-        rewards = ctx.store.episodes.rewards(tenant[0], list(semantic.keys() | keyword.keys()))
+            lacking = [seq for seq in keyword if seq not in semantic]
+            semantic |= index.cosines(ctx, search, lacking) if lacking else {}
+            alone, semantic = semantic, index.in_context(ctx, tenant[0], search, semantic)
+        unknown = [seq for seq in {**semantic, **keyword} if seq not in sieve.rewards]
+        rewards = sieve.rewards | (ctx.store.episodes.passing(tenant[0], unknown) if unknown else {})
+        rewards = {seq: rewards[seq] for seq in {**semantic, **keyword} if seq in rewards}
         ranked = rank.fuse(semantic, keyword, rewards, request.reward_weight, bound)[: request.k]
         seqs = [one.key for one in ranked]
-        ids, episodes = ctx.store.episodes.ids(tenant[0], seqs), _page_of(ctx, tenant, seqs)
+        episodes = _page_of(ctx, tenant, seqs)
+        ids = {seq: episode.id for seq, episode in episodes.items()}
+        if len(ids) < len(seqs):  # the page is full: the rest is fetched by id
+            ids |= ctx.store.episodes.ids(tenant[0], [seq for seq in seqs if seq not in ids])
     hits = []
     for number, one in enumerate(ranked, start=1):
         match = None
         if request.explain:
             match = Match(
                 semantic=one.semantic,
+                alone=alone.get(one.key),
                 keyword=one.keyword,
                 reward=one.reward_factor,
                 index=None if search is None else search.form_of(one.key),
@@ -330,39 +353,45 @@ def _catch_up(ctx: Context, tenant_key: int, notes: list[str], *, fresh: bool) -
 
     A hub embeds in the background, and `fresh` waits for it; without one the query embeds, within a time budget.
     """
+    if ctx.hub is not None:
+        return _embedded_within(ctx, tenant_key, ctx.timeout_s if fresh else 0, bulk=False)
+    try:
+        return _embedded_within(ctx, tenant_key, None if fresh else QUERY_EMBED_BUDGET_S, bulk=fresh)
+    except (DiskFull, Denied, Unavailable) as error:
+        # What cannot be written does not keep anybody from finding what is there.
+        if fresh:
+            raise
+        notes.append(f"no vectors were added: {error.message}")
+        return ctx.store.embeddings.pending(tenant_key)
+
+
+def _embedded_within(ctx: Context, tenant_key: int, budget_s: float | None, *, bulk: bool) -> int:
+    """Embed the tenant's episodes, or in a hub wait while its background does; return how many are left then."""
+    left = ctx.store.embeddings.pending(tenant_key)
     if ctx.hub is None:
-        if not ctx.store.embeddings.pending(tenant_key):
-            return 0
-        try:
-            left = embedding.embed_pending(ctx, budget_s=None if fresh else QUERY_EMBED_BUDGET_S, tenant_key=tenant_key)
-            embedding.compact(ctx, tenant_key)
-        except (DiskFull, Denied, Unavailable) as error:
-            # What cannot be written does not keep anybody from finding what is there.
-            if fresh:
-                raise
-            notes.append(f"no vectors were added: {error.message}")
-            left = ctx.store.embeddings.pending(tenant_key)
+        if left:
+            left = embedding.embed_pending(ctx, budget_s=budget_s, tenant_key=tenant_key, bulk=bulk)
+        index.catch_up(ctx, tenant_key)
         return left
-    deadline = ctx.clock.monotonic_s() + (ctx.timeout_s if fresh else 0)
-    while (left := ctx.store.embeddings.pending(tenant_key)) and ctx.clock.monotonic_s() < deadline:
+    deadline = ctx.clock.monotonic_s() + (budget_s or 0)
+    while left and ctx.clock.monotonic_s() < deadline:
         ctx.clock.sleep_s(0.02)
+        left = ctx.store.embeddings.pending(tenant_key)
     return left
 
 
 def _by_words(
-    ctx: Context, tenant_key: int, request: m.QueryEpisodes, notes: list[str]
+    ctx: Context, tenant_key: int, request: m.QueryEpisodes, notes: list[str], sieve: Sieve
 ) -> tuple[dict[int, float], float]:
     """Return seq -> BM25 of the best matches, and what BM25 could have been at most."""
     terms = text.query_terms(request.text)
-    match = text.match_query(terms)
-    if match is None:
-        return {}, 0.0
     try:
-        found = ctx.store.episodes.search_words(tenant_key, match, request.filter, max(rank.POOL, request.k))
-        if not found:
-            return {}, 0.0
         counts = ctx.store.episodes.term_counts(tenant_key, terms)
-        return dict(found), rank.bm25_bound(ctx.store.episodes.count(tenant_key), counts)
+        if not any(counts):
+            return {}, 0.0
+        rows = ctx.store.episodes.rows_scored(tenant_key)
+        known = sorted((n, term) for n, term in zip(counts, terms, strict=True) if n)
+        return _best_by_words(ctx, tenant_key, request, rows, known, sieve), rank.bm25_bound(rows, counts)
     except WordsDamagedError as error:
         if request.mode == "keyword":
             raise
@@ -370,17 +399,31 @@ def _by_words(
         return {}, 0.0
 
 
-def _by_meaning(ctx: Context, tenant_key: int, request: m.QueryEpisodes, search: Search) -> dict[int, float]:
-    filter_, pool = request.filter, max(rank.POOL, request.k)
-    allowed = None if filter_.is_empty else ctx.store.episodes.seqs(tenant_key, filter_)
-    limit = pool
-    while True:
-        found = search.nearest(limit, allowed)
-        # Deleted rows stay in a snapshot until it is rewritten: they must not take a live one's place.
-        live = ctx.store.episodes.rewards(tenant_key, list(found))
-        if len(live) >= pool or len(found) < limit:
-            return {seq: cosine for seq, cosine in found.items() if seq in live}
-        limit *= 2
+def _best_by_words(  # noqa: PLR0913  the parts of a query
+    ctx: Context, tenant_key: int, request: m.QueryEpisodes, rows: int, known: list[tuple[int, str]], sieve: Sieve
+) -> dict[int, float]:
+    """Return seq -> BM25 of the best matches of the terms, which come with their counts, rarest first.
+
+    Scoring is what takes time, a microsecond a document, and what has only frequent words is many: it is left out
+    where it cannot be among the best.
+    """
+    pool = max(rank.POOL, request.k)
+    counts, terms = [n for n, _ in known], [term for _, term in known]
+
+    def search(match: str | None, limit: int, among: list[int] | None = None) -> list[tuple[int, float]]:
+        return ctx.store.episodes.search_words(tenant_key, match or "", limit, among)
+
+    def ranked(limit: int) -> dict[int, float]:
+        split = rank.deciding_terms(rows, counts, limit)
+        if split < len(terms):
+            found = [(seq, bm25 / 2) for seq, bm25 in search(text.match_query(terms[:split], terms[split:]), limit)]
+            if len(found) == limit and found[-1][1] >= rank.bm25_bound(rows, counts[split:]):
+                return dict(found)
+        return dict(search(text.match_query(terms), limit))
+
+    if request.filter.is_empty:
+        return ranked(pool)
+    return sieve.best(ranked, lambda seqs: dict(search(text.match_query(terms), pool, seqs)), pool, rows)
 
 
 # -- fetching, listing -------------------------------------------------------------------------------------------
@@ -579,84 +622,45 @@ def stats(ctx: Context, who: Principal, _request: m.MemoryStats) -> m.MemoryStat
             deleted=ctx.store.episodes.count_tombstones(key),
             tenants=ctx.store.tenants.count() if who.may("operator") else 1,
             pending_embeddings=ctx.store.embeddings.pending(key),
+            cut_episodes=ctx.store.embeddings.count_cut(key),
             index=_index_stats(ctx, key, model),
             store_bytes=ctx.store.size_bytes() if who.may("operator") else 0,
         )
 
 
 def _index_stats(ctx: Context, tenant_key: int, model: Model | None) -> m.IndexStats:
-    if model is None:
-        return m.IndexStats(form="none", model=None, vectors=0, tail=0, size_bytes=0, updated_at=None)
-    snapshot = ctx.store.embeddings.snapshot(tenant_key, model.key)
-    count = ctx.store.embeddings.count(tenant_key, model.key)
-    if snapshot is None:
-        return m.IndexStats(form="none", model=model.id, vectors=0, tail=count, size_bytes=0, updated_at=None)
-    files = ctx.recall.index.files(tenant_key, model.key, snapshot.generation)
+    snapshot = None if model is None else ctx.store.indexes.snapshot(tenant_key, model.key)
+    if model is None or snapshot is None:
+        tail = 0 if model is None else ctx.store.embeddings.count(tenant_key, model.key)
+        return m.IndexStats(model=None if model is None else model.id, tail=tail)
+    graph = ctx.store.indexes.graph(tenant_key, model.key)
+    files: tuple[Path, ...] = ctx.recall.index.files(tenant_key, model.key, snapshot.generation)
+    if graph is not None:
+        files = (*files, ctx.recall.index.graph_path(tenant_key, model.key, graph.generation))
     return m.IndexStats(
-        form="flat",
+        form="flat" if graph is None else "hnsw",
         model=model.id,
         vectors=snapshot.vectors,
+        graph_vectors=0 if graph is None else graph.vectors,
         tail=ctx.store.embeddings.count_after(tenant_key, model.key, snapshot.through_key, 1 << 60),
         size_bytes=ctx.recall.index.size_bytes(files),
         updated_at=to_rfc3339(snapshot.updated_at_ms),
+        age_s=max(0, ctx.clock.now_ms() - snapshot.updated_at_ms) / 1000,
     )
 
 
-def reindex(ctx: Context, who: Principal, request: m.Reindex) -> m.ReindexAnswer:
-    """Do one step of re-embedding; the step that leaves nothing behind rewrites the index file."""
-    if request.begin:
-        tenant = _tenant(ctx, who)
-        with ctx.store.write():
-            before = embedding.active_model(ctx)
-            model = embedding.adopt_model(ctx, switch=True)
-            assert model is not None
-            # Another model is another space for every tenant of the store, so all of them are queued.
-            switched = before is not None and before.id != model.id
-            scope = None if switched else _NOBODY if tenant is None else tenant[0]
-            ctx.store.embeddings.enqueue_missing(scope, model.key)
-        return m.ReindexAnswer(embedded=0, remaining=ctx.store.embeddings.pending(scope), model=model.id)
-    # The steps are for all tenants: whoever may take them looks after the whole store.
-    waiting = ctx.store.embeddings.pending(None)
-    remaining = embedding.embed_pending(ctx, budget_s=min(request.budget_ms, _DAY_MS) / 1000)
-    if not remaining:
-        _finish_reindex(ctx)
-    return m.ReindexAnswer(embedded=max(waiting - remaining, 0), remaining=remaining, model=ctx.recall.model_tag)
-
-
-def _finish_reindex(ctx: Context) -> None:
-    model = embedding.active_model(ctx)
-    for key, _ in ctx.store.tenants.all():
-        if model is not None:
-            with ctx.store.write():
-                ctx.store.embeddings.drop_other_models(key, model.key)
-        _mend_words(ctx, key)
-        embedding.compact(ctx, key, rewrite=True)
-    embedding.sweep_files(ctx)
-
-
-def _mend_words(ctx: Context, tenant_key: int) -> None:
-    """Build a tenant's words anew where they do not agree with its episodes."""
-    with ctx.store.read():
-        if ctx.store.episodes.words_are_whole(tenant_key):
-            return
-    with ctx.store.write():
-        ctx.store.episodes.rebuild_words(tenant_key, _word_rows(ctx, tenant_key))
-
-
-def _word_rows(ctx: Context, tenant_key: int) -> Iterator[dict[str, Any]]:
-    cursor = None
-    while page := ctx.store.episodes.page(
-        (tenant_key, ""), EpisodeFilter(), cursor=cursor, limit=limits.BATCH_MAX_ITEMS, newest_first=False
-    ):
-        cursor = page[-1].seq
-        for episode in page:
-            yield {
-                "seq": episode.seq,
-                "task_words": text.word_text(episode.task),
-                "input_words": text.word_text(episode.input),
-                "output_words": text.word_text(episode.output),
-                "critique_words": text.word_text(episode.critique),
-            }
+def embed_pending(ctx: Context, who: Principal, request: m.EmbedPending) -> m.EmbedPendingAnswer:
+    """Embed what waits, or in a hub wait for it, until nothing is left or the budget is spent."""
+    budget_s = min(limits.check_count("budget_ms", request.budget_ms) / 1000, ctx.timeout_s)
+    tenant = _tenant(ctx, who)
+    if tenant is None:
+        return m.EmbedPendingAnswer(pending=0, notes=[])
+    note = embedding.model_note(ctx, embedding.active_model(ctx))
+    if budget_s and note is None:
+        pending = _embedded_within(ctx, tenant[0], budget_s, bulk=True)
+    else:
+        pending = ctx.store.embeddings.pending(tenant[0])
+    return m.EmbedPendingAnswer(pending=pending, notes=[note] if note is not None and pending else [])
 
 
 def embed(ctx: Context, _who: Principal, request: m.EmbedTexts) -> m.EmbedAnswer:

@@ -10,7 +10,7 @@ from fedctl.messages import hub as h
 from fedctl.messages import memory as m
 from fedctl.messages import store as s
 from fedctl.messages import token as t
-from fedctl.operations import agent, hub, memory, store, token
+from fedctl.operations import agent, hub, memory, reindex, store, token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,8 @@ OPERATIONS: dict[type[Request[Any]], Operation] = {
     m.DeleteEpisodes: Operation("memory.delete", memory.delete, "write", "admin"),
     m.PullEpisodes: Operation("memory.pull", memory.pull, "read", "agent"),
     m.MemoryStats: Operation("memory.stats", memory.stats, "read", "agent"),
-    m.Reindex: Operation("memory.reindex", memory.reindex, "read", "operator"),
+    m.Reindex: Operation("memory.reindex", reindex.reindex, "read", "operator"),
+    m.EmbedPending: Operation("memory.embed_pending", memory.embed_pending, "read", "agent"),
     m.EmbedTexts: Operation("memory.embed", memory.embed, "read", "agent"),
     a.RegisterAgent: Operation("agent.register", agent.register, "write", "agent"),
     a.ReportAgent: Operation("agent.report", agent.report, "write", "agent"),

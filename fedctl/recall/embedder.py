@@ -87,11 +87,13 @@ class Embedder:
         """Whether the model is in memory."""
         return self._runtime is not None
 
-    def embed(self, texts: Sequence[str]) -> Floats:
+    def embed(self, texts: Sequence[str], *, threads: int = 1) -> Floats:
         """Return one vector a text, in the texts' order; a text gets the same vector in any company.
 
         CPU a text, single-threaded with AVX2: 7 ms for 12 tokens, 35 for 60, 160 for 256; a third of that where the
-        processor has VNNI. Lone surrogates are read as `?`.
+        processor has VNNI. Lone surrogates are read as `?`. The more texts, the more batches of like length: 128 at
+        once take 2 % more CPU than thousands do, 32 take 6 % more. Of `threads` each runs a batch at a time; their
+        number changes no bit of a vector.
 
         Returns:
             (texts, dim) float32, each row of length 1: the inner product of two rows is their cosine.
@@ -107,7 +109,7 @@ class Embedder:
             import numpy as np  # noqa: PLC0415
 
             return np.empty((0, self.dim), dtype=np.float32)
-        return self._load().embed(texts)
+        return self._load().embed(texts, threads)
 
     def count_tokens(self, text: str) -> int:
         """Return how many tokens a text has, special tokens included: above `max_tokens` its end is not read."""
@@ -389,11 +391,24 @@ class _Runtime:
             raise self._unusable(graph, f"gives vectors of {dim}, where the folder says {self._spec.dim}")
         self.dim: int = dim
 
-    def embed(self, texts: Sequence[str]) -> Floats:
+    def embed(self, texts: Sequence[str], threads: int) -> Floats:
         ids = [self._tokens(text) for text in texts]
         vectors = self._np.empty((len(ids), self.dim), dtype=self._np.float32)
-        for batch in _batches([len(one) for one in ids]):
+
+        def run(batch: list[int]) -> None:
             vectors[batch] = self._unit(self._run([ids[place] for place in batch]))
+
+        batches = _batches([len(one) for one in ids])
+        if threads == 1:
+            for batch in batches:
+                run(batch)
+        else:
+            from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
+            with ThreadPoolExecutor(threads) as pool:
+                # The longest first, so that no thread is left with a long one when the others have ended.
+                for _ in pool.map(run, reversed(batches)):
+                    pass
         return vectors
 
     def count_tokens(self, text: str) -> int:

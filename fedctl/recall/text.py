@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TEXT_FORM = "2"
 """Part of the tag of every vector: another way of putting the text together makes other vectors."""
@@ -97,6 +100,14 @@ def query_terms(text: str) -> list[str]:
     return list(dict.fromkeys([*(f'"{word}"' for word in telling), *runs]))[:_MAX_TERMS]
 
 
-def match_query(terms: list[str]) -> str | None:
-    """Return an FTS5 query that finds any of the terms: the implicit AND finds nothing for 99 of 100 questions."""
-    return " OR ".join(terms) or None
+def match_query(terms: Sequence[str], others: Sequence[str] = ()) -> str | None:
+    """Return an FTS5 query that finds any of the terms: the implicit AND finds nothing for 99 of 100 questions.
+
+    With `others` it still finds only what has one of the `terms`, but all of them count, each twice: FTS5's BM25 adds
+    up the phrases of a query, and here each stands in it two times. That is the one way to have FTS5 score fewer
+    documents and leave the scores as they are (times 2).
+    """
+    either = " OR ".join(terms)
+    if not others:
+        return either or None
+    return f"({either}) AND ({' OR '.join([*terms, *others, *others])})"

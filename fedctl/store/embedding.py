@@ -1,17 +1,18 @@
-"""Vectors as rows, the queue of episodes without one, and what is known of the index files made of them."""
+"""Vectors as rows, and the queue of episodes without one."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from fedctl.model.limits import PAGE_MAX_BYTES
 from fedctl.store.queries import load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from fedctl.store.database import Database
+    from fedctl.store.database import Database, Row
 
 
 class Model(NamedTuple):
@@ -32,25 +33,6 @@ class Queued(NamedTuple):
     input: str
     output: str
     critique: str | None
-
-
-class SnapshotRow(NamedTuple):
-    """What the store knows of an index file."""
-
-    generation: str
-    form: str
-    vectors: int
-    through_key: int
-    stamp: str
-    updated_at_ms: int
-
-
-class BlockRow(NamedTuple):
-    """One appended block of an index file: its first row, its rows, the digest of its bytes."""
-
-    first: int
-    vectors: int
-    digest: str
 
 
 class Embeddings:
@@ -103,8 +85,20 @@ class Embeddings:
         self._db.run(self._sql["enqueue_missing"], {"tenant_key": tenant_key, "model_key": model_key})
 
     def queued(self, tenant_key: int | None, limit: int) -> list[Queued]:
-        """Return the newest waiting episodes, of one tenant or of all."""
-        return [Queued(*row) for row in self._db.rows(self._sql["queued"], {"tenant_key": tenant_key, "limit": limit})]
+        """Return the newest waiting episodes, of one tenant or of all; fewer where they are long."""
+        parameters = {"tenant_key": tenant_key, "limit": limit}
+        rows = self._db.rows_until(self._sql["queued"], parameters, _weight, PAGE_MAX_BYTES)
+        return [Queued(*row) for row in rows]
+
+    def note_cut(self, embedded: Sequence[int], cut: Iterable[tuple[int, int]]) -> None:
+        """Note of episodes that were just embedded which of them, (seq, tenant key) each, have an end in no vector."""
+        # Another model may have taken in less of them.
+        self._db.run(self._sql["forget_cut"], {"seqs": msgspec.json.encode(embedded).decode()})
+        self._db.run_many(self._sql["note_cut"], [{"seq": seq, "tenant_key": key} for seq, key in cut])
+
+    def count_cut(self, tenant_key: int) -> int:
+        """Return how many of the tenant's episodes have an end that is in no vector."""
+        return int(self._db.value(self._sql["count_cut"], {"tenant_key": tenant_key}))
 
     def still_queued(self, seqs: Sequence[int]) -> set[int]:
         """Return those that still wait: the others were embedded or deleted in the meantime."""
@@ -126,9 +120,8 @@ class Embeddings:
         return found
 
     def drop_other_models(self, tenant_key: int, model_key: int) -> None:
-        """Delete the tenant's vectors of every model but one, and forget the index files made of them."""
+        """Delete the tenant's vectors of every model but one."""
         self._db.run(self._sql["drop_other_models"], {"tenant_key": tenant_key, "model_key": model_key})
-        self._db.run(self._sql["drop_other_snapshots"], {"tenant_key": tenant_key, "model_key": model_key})
 
     def count(self, tenant_key: int, model_key: int) -> int:
         """Return how many vectors the tenant has."""
@@ -153,48 +146,7 @@ class Embeddings:
             self._sql["after"], {"tenant_key": tenant_key, "model_key": model_key, "key": key, "limit": limit}
         )
 
-    # -- snapshots -----------------------------------------------------------------------------------------------
 
-    def snapshot(self, tenant_key: int, model_key: int) -> SnapshotRow | None:
-        """Return what is known of the index file, or None when there is none."""
-        row = self._db.row(self._sql["snapshot"], {"tenant_key": tenant_key, "model_key": model_key})
-        return None if row is None else SnapshotRow(*row)
-
-    def blocks(self, tenant_key: int, model_key: int) -> list[BlockRow]:
-        """Return the blocks of the index file, in order."""
-        rows = self._db.rows(self._sql["blocks"], {"tenant_key": tenant_key, "model_key": model_key})
-        return [BlockRow(*row) for row in rows]
-
-    def put_snapshot(  # noqa: PLR0913  one parameter a column
-        self, tenant_key: int, model_key: int, *, generation: str, vectors: int, through_key: int, stamp: str,
-        now_ms: int, block: BlockRow | None, fresh: bool,
-    ) -> None:  # fmt: skip
-        """Publish an index file, or (not `fresh`) one more block of it."""
-        both: dict[str, Any] = {"tenant_key": tenant_key, "model_key": model_key}
-        self._db.run(
-            self._sql["put_snapshot"],
-            both
-            | {"generation": generation, "vectors": vectors, "through_key": through_key, "stamp": stamp,
-               "now_ms": now_ms},
-        )  # fmt: skip
-        if fresh:
-            self._db.run(self._sql["drop_blocks"], both)
-        if block is not None:
-            self._db.run(self._sql["add_block"], both | block._asdict())
-
-    def restamp(self, tenant_key: int, model_key: int, snapshot: SnapshotRow, stamp: str) -> None:
-        """Note how a verified file looks now, unless it was replaced in the meantime."""
-        self._db.run(
-            self._sql["restamp"],
-            {"tenant_key": tenant_key, "model_key": model_key, "stamp": stamp, "generation": snapshot.generation,
-             "vectors": snapshot.vectors},
-        )  # fmt: skip
-
-    def drop_snapshot(self, tenant_key: int, model_key: int, generation: str) -> bool:
-        """Forget an index file, unless another one has taken its place; return whether it was forgotten."""
-        parameters = {"tenant_key": tenant_key, "model_key": model_key, "generation": generation}
-        return self._db.run(self._sql["drop_snapshot"], parameters) > 0
-
-    def snapshots(self) -> list[tuple[int, int, str]]:
-        """Return (tenant key, model key, generation) of every index file."""
-        return [(row[0], row[1], row[2]) for row in self._db.rows(self._sql["snapshots"])]
+def _weight(row: Row) -> int:
+    """Return how many characters a waiting episode has."""
+    return sum(len(text) for text in row[3:] if text is not None)

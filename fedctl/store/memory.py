@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fedctl.model.episode import Episode, EpisodeFilter, holds
+from fedctl.model.episode import Episode, EpisodeFilter, holds, leaves
 from fedctl.model.limits import PAGE_MAX_BYTES
 from fedctl.model.time import from_rfc3339, to_rfc3339
 from fedctl.store.queries import load
@@ -16,10 +18,13 @@ if TYPE_CHECKING:
 
     from fedctl.store.database import Database, Row
 
-_NO_FILTER: dict[str, Any] = {
-    "agent_id": None, "session_id": None, "task": None, "min_reward": None, "success": None, "since_ms": None,
-    "until_ms": None, "where": None,
+LEAF_MAX_CHARACTERS = 100
+"""So much of a text in metadata is kept in the index of it; a longer path is not: an episode of 1 MB took 54 there."""
+_KINDS: dict[type, tuple[Any, Any]] = {
+    int: (-math.inf, math.inf), float: (-math.inf, math.inf), str: ("", "\U0010ffff" * (LEAF_MAX_CHARACTERS + 1)),
+    bytes: (b"", b"~"),
 }  # fmt: skip
+"""The least and the greatest of what is kept as each type."""
 
 
 class NewEpisode(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,10 +73,23 @@ class Episodes:
         self._ensure_words(tenant_key)
         self._db.run_many(self._sql["add"], rows)
         self._db.run_many(self._words("add_words", tenant_key), rows)
+        self._db.run_many(
+            self._sql["add_leaf"],
+            [
+                leaf
+                for row in rows
+                if row["metadata"] != "{}"
+                for leaf in _leaf_rows(tenant_key, row["seq"], row["metadata"])
+            ],
+        )
 
     def remove(self, tenant_key: int, seq: int) -> None:
         """Delete an episode with its words and vectors."""
         self._db.run(self._words("remove_words", tenant_key), {"seq": seq})
+        metadata = self._db.value(self._sql["metadata"], {"seq": seq}) or "{}"
+        # What was there before the index of metadata stands in it without a path, whatever its leaves are.
+        leaves_of_it = [*_leaf_rows(tenant_key, seq, metadata), _leaf_row(tenant_key, seq, "", b"")]
+        self._db.run_many(self._sql["remove_leaf"], leaves_of_it)
         self._db.run(self._sql["remove"], {"seq": seq})
 
     def bury(self, tenant_key: int, episode_id: str, seq: int, now_ms: int) -> None:
@@ -108,18 +126,29 @@ class Episodes:
         sql = self._words("count_term", tenant_key)
         return [int(self._db.value(sql, {"match": term})) for term in terms]
 
+    def rows_scored(self, tenant_key: int) -> int:
+        """Return the number of episodes that BM25 reckons with: FTS5 keeps it, counting them walks a table."""
+        if not self._has_words(tenant_key):
+            return 0
+        # Where the record is gone, the words are damaged, and the search will say so.
+        return _varint(self._db.value(self._words("word_totals", tenant_key)) or b"")
+
     # -- reading -------------------------------------------------------------------------------------------------
 
-    def search_words(self, tenant_key: int, match: str, filter_: EpisodeFilter, limit: int) -> list[tuple[int, float]]:
-        """Return (seq, BM25) of the best matches of an FTS5 query, best first; larger is better."""
+    def search_words(
+        self, tenant_key: int, match: str, limit: int, among: Sequence[int] | None = None
+    ) -> list[tuple[int, float]]:
+        """Return (seq, BM25) of the best matches of an FTS5 query, best first; larger is better.
+
+        With `among` no others than these sequences are scored.
+        """
         if not self._has_words(tenant_key):
             return []
-        parameters: dict[str, Any] = {"match": match, "limit": limit}
-        if filter_.is_empty:
-            found = self._db.rows(self._words("search_words", tenant_key), parameters)
+        if among is None:
+            found = self._db.rows(self._words("search_words", tenant_key), {"match": match, "limit": limit})
         else:
-            parameters |= {"tenant_key": tenant_key} | filter_parameters(filter_)
-            found = self._db.rows(self._words("search_words_filtered", tenant_key), parameters)
+            parameters = {"match": match, "limit": limit, "seqs": _json(among)}
+            found = self._db.rows(self._words("search_words_among", tenant_key), parameters)
         return [(row[0], row[1]) for row in found]
 
     def by_seqs(self, tenant: tuple[int, str], seqs: Sequence[int]) -> dict[int, Episode]:
@@ -132,10 +161,10 @@ class Episodes:
         rows = self._db.rows(self._sql["by_ids"], {"tenant_key": tenant[0], "ids": _json(ids)})
         return {row[1]: to_episode(tenant[1], row) for row in rows}
 
-    def rewards(self, tenant_key: int, seqs: Sequence[int]) -> dict[int, float | None]:
-        """Return seq -> reward of those that are live episodes of the tenant."""
-        rows = self._db.rows(self._sql["rewards"], {"tenant_key": tenant_key, "seqs": _json(seqs)})
-        return {row[0]: row[1] for row in rows}
+    def before(self, tenant_key: int, seqs: Sequence[int]) -> dict[int, int]:
+        """Return seq -> the sequence of the episode before it in its session, for those that have one."""
+        rows = self._db.rows(self._sql["before"], {"tenant_key": tenant_key, "seqs": _json(seqs)})
+        return {seq: before for seq, before in rows if before is not None}
 
     def page(
         self, tenant: tuple[int, str], filter_: EpisodeFilter, *, cursor: int | None, limit: int, newest_first: bool
@@ -145,7 +174,7 @@ class Episodes:
         Fewer come where they are large: one more than fit into a page of `PAGE_MAX_BYTES`, and at least two.
         """
         rows = self._db.rows_until(
-            self._sql["newest" if newest_first else "oldest"],
+            self._filtered(self._sql["newest" if newest_first else "oldest"], filter_),
             {"tenant_key": tenant[0], "cursor": cursor, "limit": limit} | filter_parameters(filter_),
             _weight,
             PAGE_MAX_BYTES,
@@ -155,7 +184,10 @@ class Episodes:
     def heads(self, tenant_key: int, filter_: EpisodeFilter, limit: int) -> list[tuple[int, str]]:
         """Return (seq, id) of the oldest episodes that the filter lets through."""
         parameters = {"tenant_key": tenant_key, "limit": limit} | filter_parameters(filter_)
-        return [(row[0], row[1]) for row in self._db.rows(self._sql["heads"], parameters)]
+        return [
+            (row[0], row[1])
+            for row in self._db.rows(self._filtered(self._sql["heads"], filter_, listed=True), parameters)
+        ]
 
     def ids(self, tenant_key: int, seqs: Sequence[int]) -> dict[int, str]:
         """Return seq -> id of those that are live episodes of the tenant."""
@@ -165,13 +197,22 @@ class Episodes:
     def seqs(self, tenant_key: int, filter_: EpisodeFilter) -> list[int]:
         """Return the sequences of all episodes that the filter lets through."""
         parameters = {"tenant_key": tenant_key} | filter_parameters(filter_)
-        return [row[0] for row in self._db.rows(self._sql["seqs"], parameters)]
+        return [row[0] for row in self._db.rows(self._filtered(self._sql["seqs"], filter_, listed=True), parameters)]
 
     def count(self, tenant_key: int, filter_: EpisodeFilter | None = None) -> int:
         """Return how many episodes the tenant has, or how many the filter lets through."""
         if filter_ is None or filter_.is_empty:
             return int(self._db.value(self._sql["count_all"], {"tenant_key": tenant_key}))
-        return int(self._db.value(self._sql["count"], {"tenant_key": tenant_key} | filter_parameters(filter_)))
+        parameters = {"tenant_key": tenant_key} | filter_parameters(filter_)
+        return int(self._db.value(self._filtered(self._sql["count"], filter_, listed=True), parameters))
+
+    def passing(
+        self, tenant_key: int, seqs: Sequence[int], filter_: EpisodeFilter | None = None
+    ) -> dict[int, float | None]:
+        """Return seq -> reward of those that are live episodes of the tenant and pass the filter."""
+        filter_ = filter_ or EpisodeFilter()
+        parameters = {"tenant_key": tenant_key, "seqs": _json(seqs)} | filter_parameters(filter_)
+        return dict(self._db.rows(self._filtered(self._sql["passing"], filter_), parameters))
 
     def count_everywhere(self) -> int:
         """Return how many episodes the store has in all."""
@@ -189,6 +230,17 @@ class Episodes:
         """Return (seq of the deletion, id) of what was deleted after `cursor`, in order."""
         rows = self._db.rows(self._sql["buried_after"], {"tenant_key": tenant_key, "cursor": cursor, "limit": limit})
         return [(row[0], row[1]) for row in rows]
+
+    def _filtered(self, sql: str, filter_: EpisodeFilter, *, listed: bool = False) -> str:
+        """Return the statement with the conditions of the filter in the place of `{filter}`.
+
+        `listed`: all that passes is asked for, so that the index of metadata says where to look.
+        """
+        names = [name for name in filter_parameters(filter_) if not name.startswith("leaf_")]
+        if listed and filter_.indexed_condition is not None:
+            names.append("leaf")
+        conditions = [self._sql[f"filter_{name}"] for name in names]
+        return sql.replace("{filter}", " AND ".join(conditions) or "TRUE")
 
     # -- the tenant's own table of words -------------------------------------------------------------------------
 
@@ -215,26 +267,53 @@ def _table(tenant_key: int) -> str:
     return f"words_{tenant_key:d}"
 
 
+def _varint(block: bytes) -> int:
+    """Return the number that a block of FTS5 begins with: seven bits a byte, highest first, all but the last marked."""
+    number = 0
+    for byte in block[:8]:
+        number = number << 7 | byte & 0x7F
+        if not byte & 0x80:
+            break
+    return number
+
+
 def _weight(row: Row) -> int:
     """Return no more than the bytes of a row's episode as JSON: the characters of its texts."""
     return sum(len(row[place]) for place in (4, 5, 6, 9, 12) if row[place] is not None)
 
 
-def _json(values: Sequence[Any]) -> str:
-    return msgspec.json.encode(values).decode()
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def metadata_matches(metadata: str, where: str) -> int:
     """Return 1 if a document (JSON) fulfils every condition (JSON list): the one thing SQL cannot compare by type."""
+    conditions = _conditions(where)
+    # Most documents lack what is asked for, and need not be decoded to see it.
+    if not all(needle in metadata for needle, _ in conditions):
+        return 0
     document = msgspec.json.decode(metadata)
-    return int(all(holds(document, *condition) for condition in msgspec.json.decode(where)))
+    return int(all(holds(document, *condition) for _, condition in conditions))
+
+
+@lru_cache(maxsize=64)
+def _conditions(where: str) -> list[tuple[str, tuple[str, str, Any]]]:
+    """Return the conditions, each with text that the JSON of a document must contain to fulfil it."""
+    found = []
+    for path, operator, value in msgspec.json.decode(where):
+        # The last key on the path, or the end of one that holds a dot; then the value, where it is written in one way.
+        needle = "" if operator == "!=" else _json(path.rpartition(".")[2])[1:] + ":"
+        if operator == "=" and isinstance(value, str | bool | None):
+            needle += _json(value)
+        found.append((needle, (path, operator, value)))
+    return found
 
 
 def filter_parameters(filter_: EpisodeFilter) -> dict[str, Any]:
-    """Return what the statement fragment `filter` takes."""
+    """Return what the conditions of a filter take; each goes by the name of its parameter."""
     if filter_.is_empty:
-        return _NO_FILTER
-    return {
+        return {}
+    given = {
         "agent_id": filter_.agent_id,
         "session_id": filter_.session_id,
         "task": filter_.task,
@@ -244,6 +323,46 @@ def filter_parameters(filter_: EpisodeFilter) -> dict[str, Any]:
         "until_ms": from_rfc3339(filter_.until) if filter_.until is not None else None,
         "where": _json(filter_.where) if filter_.where else None,
     }
+    found: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if filter_.indexed_condition is not None:
+        path, operator, value = filter_.indexed_condition
+        leaf = _leaf(value)
+        # Ranges take in their ends: a long text, and an integer beyond 64 bits, is kept less exactly than it is.
+        least, most = _KINDS[type(leaf)]
+        found |= {
+            "leaf_path": path,
+            "leaf_least": leaf if operator in ("=", ">", ">=") else least,
+            "leaf_most": leaf if operator in ("=", "<", "<=") else most,
+        }
+    return found
+
+
+def _leaf_rows(tenant_key: int, seq: int, metadata: str) -> list[dict[str, Any]]:
+    """Return the rows that an episode has in the index of metadata."""
+    found = leaves(msgspec.json.decode(metadata))
+    if found is None or not all(0 < len(path) <= LEAF_MAX_CHARACTERS for path, _ in found):
+        return [_leaf_row(tenant_key, seq, "", b"")]
+    return [_leaf_row(tenant_key, seq, path, _leaf(value)) for path, value in found]
+
+
+def _leaf_row(tenant_key: int, seq: int, path: str, value: float | str | bytes) -> dict[str, Any]:
+    return {"tenant_key": tenant_key, "seq": seq, "path": path, "value": value}
+
+
+def _leaf(value: Any) -> float | int | str | bytes:
+    """Return a value as it is kept in the index of metadata: kinds that do not compare are kept apart by their type."""
+    if value is None or isinstance(value, bool):
+        return msgspec.json.encode(value)
+    if isinstance(value, int):
+        return value if -(1 << 63) <= value < 1 << 63 else _as_float(value)
+    return value[:LEAF_MAX_CHARACTERS] if isinstance(value, str) else value
+
+
+def _as_float(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def to_episode(tenant_id: str, row: Row) -> Episode:

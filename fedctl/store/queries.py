@@ -21,8 +21,5 @@ def load(column: str) -> dict[str, str]:
         name, _, sql = part.partition("\n")
         assert name.strip() not in found, f"{column}.sql names {name.strip()} twice"
         found[name.strip()] = sql.strip()
-    # A fragment of the same file, named in braces, is put in its place once, here.
-    return {
-        name: sql.replace("{filter}", found.get("filter", "")).replace("{columns}", found.get("columns", ""))
-        for name, sql in found.items()
-    }
+    # The columns of a record, a fragment of the same file, are put in their place once, here.
+    return {name: sql.replace("{columns}", found.get("columns", "")) for name, sql in found.items()}

@@ -12,6 +12,7 @@ from fedctl.store.agent import Agents
 from fedctl.store.change import Changes
 from fedctl.store.database import Database, WriteLock, translated
 from fedctl.store.embedding import Embeddings
+from fedctl.store.index import Indexes
 from fedctl.store.memory import Episodes, metadata_matches
 from fedctl.store.setting import StoreSettings
 from fedctl.store.tenant import Tenants
@@ -36,6 +37,7 @@ class Store:
         self.changes = Changes(database)
         self.episodes = Episodes(database)
         self.embeddings = Embeddings(database)
+        self.indexes = Indexes(database)
         self.agents = Agents(database)
         self.tokens = Tokens(database)
 

@@ -116,10 +116,13 @@ def free_port() -> int:
 
 
 class Hub:
-    """A hub as a process of its own, on ports that stay the same when it is started again."""
+    """A hub as a process of its own, on ports that stay the same when it is started again.
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
+    `program` runs it (fedctl itself, or one that alters it first), `log` takes what it says.
+    """
+
+    def __init__(self, home: Path, program: Sequence[str] = ("-m", "fedctl"), log: Path | None = None) -> None:
+        self.home, self.program, self.log = home, program, log
         self.port, self.http_port = free_port(), free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self.start_s: list[float] = []
@@ -137,10 +140,13 @@ class Hub:
     def start(self) -> None:
         """Start it and wait until it says that it is ready."""
         begun = time.monotonic()
-        self.process = spawn_fedctl(
-            self.home, "hub", "start", "--port", str(self.port), "--http-port", str(self.http_port), "--jsonl",
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        )  # fmt: skip
+        level = {} if self.log is None else {"DEBUG_LEVEL": "basic"}
+        with contextlib.nullcontext() if self.log is None else self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, *self.program, "hub", "start", "--port", str(self.port),
+                 "--http-port", str(self.http_port), "--jsonl"],
+                env=environment(self.home, **level), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
+            )  # fmt: skip
         assert self.process.stdout is not None
         if not select.select([self.process.stdout], [], [], READY_WITHIN_S)[0] or not self.process.stdout.readline():
             self.kill()

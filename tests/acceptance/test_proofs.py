@@ -34,4 +34,4 @@ def test_a_proof_that_does_not_exist_is_named():
         [sys.executable, str(PROVE / "run"), "nonsense"], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 2
-    assert "there is no nonsense; there are crash, writers" in done.stderr
+    assert "there is no nonsense; there are crash, index, writers" in done.stderr

@@ -62,8 +62,8 @@ def test_whatever_needs_no_vector_loads_nothing_heavy_either(tmp_path: Path, req
     assert heavy(loaded(COLD.format(requests=f"{STORE}\n{request_}"), tmp_path)) == set()
 
 
-@pytest.mark.parametrize("order", ["ie", "ei"])
-def test_the_index_and_the_model_get_along_in_either_order(order: str):
+@pytest.mark.parametrize("order", ["ie", "ei", "ge", "eg", "gi", "ieg"])
+def test_index_graph_and_model_get_along_in_any_order(tmp_path: Path, order: str):
     """Importing usearch before onnxruntime kills the interpreter; whoever brings it in has to mind this test."""
     parts = {
         "i": "import fedctl.recall.index as index, numpy as np\n"
@@ -71,10 +71,21 @@ def test_the_index_and_the_model_get_along_in_either_order(order: str):
              "rows = [(n, n, b) for n, b in enumerate(index.to_blobs(v))]\n"
              "assert list(index.Search([index.tail(rows, 8)], v[3]).nearest(1)) == [3]\n",
         "e": "from fedctl.recall.embedder import Embedder\nassert Embedder().embed(['alpha']).shape == (1, 384)\n",
+        "g": "import sys, pathlib, numpy as np\n"
+             "from fedctl.recall import graph\n"
+             "folder = pathlib.Path(sys.argv[1])\n"
+             "np.eye(8, dtype='<f2').tofile(folder / 'v')\n"
+             "graph.Build(graph.Plan(None, str(folder / 'v'), 8, 8, str(folder / 't'))).wait(None)\n"
+             "eye = np.eye(8, dtype='<f2')\n"
+             "assert graph.Graph(folder / 't', eye).nearest(eye[3], 1).tolist() == [3]\n"
+             "loaded = list(sys.modules)\n"
+             "assert loaded.index('onnxruntime') < loaded.index('usearch')\n",
     }  # fmt: skip
     code = "".join(parts[one] for one in order)
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False,
-                          env=os.environ | {"PYTHONFAULTHANDLER": "1"})  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False,
+        env=os.environ | {"PYTHONFAULTHANDLER": "1"},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
 
 

@@ -42,7 +42,7 @@ CONTRACT: dict[str, set[str]] = {
     "memory get": set(),
     "memory list": {"--limit", *FILTERS},
     "memory delete": {"-y", "--yes", "-n", "--dry-run", *FILTERS},
-    "memory import": {"--from", "--table", "--on-conflict", "--rejects"},
+    "memory import": {"--from", "--table", "--on-conflict", "--rejects", "--no-embed"},
     "memory export": {"--with-vectors"},
     "memory stats": set(),
     "memory reindex": {"--model"},

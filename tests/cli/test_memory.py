@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import csv
 import json
 import sqlite3
 import stat
 
 import pytest
+
+from fedctl.bootstrap import open_caller
+from fedctl.errors import DiskFull, Unavailable
+from fedctl.messages.memory import EmbedPending, EmbedPendingAnswer
 
 
 def test_a_stored_episode_is_answered_whole_and_found_again(fedctl):
@@ -33,7 +38,7 @@ def test_a_stored_episode_is_answered_whole_and_found_again(fedctl):
 def test_explain_adds_what_made_the_score(fedctl):
     fedctl.store("fix login")
     (hit,) = fedctl("memory", "query", "login", "--mode", "keyword", "--explain", "--json").json
-    assert set(hit["match"]) == {"semantic", "keyword", "reward", "index"}
+    assert set(hit["match"]) == {"semantic", "alone", "keyword", "reward", "index"}
 
 
 def test_the_same_id_is_the_same_episode_or_a_conflict(fedctl):
@@ -248,11 +253,118 @@ def test_what_is_exported_can_be_imported_elsewhere(fedctl, tmp_path):
     exported = fedctl("memory", "export").out
     elsewhere = {"FEDCTL_HOME": str(tmp_path / "other")}
     answer = fedctl("memory", "import", "-", "--json", stdin=exported.encode(), environ=elsewhere)
-    assert answer.json == {"lines": 2, "imported": 2, "existing": 0, "skipped": 0, "deleted": 0, "rejected": 0}
+    assert answer.json == {
+        "lines": 2, "imported": 2, "existing": 0, "skipped": 0, "deleted": 0, "rejected": 0, "pending_embeddings": 0,
+    }  # fmt: skip
     again = fedctl("memory", "export", environ=elsewhere).out
     assert [json.loads(line) | {"seq": 0} for line in exported.split("\n") if line] == [
         json.loads(line) | {"seq": 0} for line in again.split("\n") if line
     ]
+
+
+ODD = 'tab\tnew\nline\r\n \u2028 \u2029 \u0085 \x0b\x0c\x1c quote" back\\ \u00a0 😀 e\u0301 \ufeff end'
+EVERYTHING = {
+    "id": "a b/ü", "task": ODD.replace("\n", " "), "input": ODD, "reward": 0.3, "success": False, "critique": ODD,
+    "tokens_used": 5, "latency_ms": 1.5, "metadata": {"x": ODD, "n": 2**64, "t": True}, "pinned": True,
+    "created_at": "2020-02-29T23:59:59.123Z", "agent_id": "a", "session_id": "s",
+}  # fmt: skip
+
+
+def write_sqlite(path, columns, row):
+    connection = sqlite3.connect(path)
+    connection.execute(f"create table runs ({', '.join(columns)})")
+    connection.execute(f"insert into runs values ({', '.join('?' * len(row))})", row)
+    connection.commit()
+    connection.close()
+
+
+@pytest.mark.parametrize("name", ["runs.jsonl", "runs.json", "runs.csv", "runs.tsv", "runs.db"])
+def test_every_form_of_file_keeps_every_field_and_character(fedctl, tmp_path, name):
+    file = tmp_path / name
+    whole = json.dumps(EVERYTHING, ensure_ascii=False)
+    row = [json.dumps(value) if isinstance(value, dict) else value for value in EVERYTHING.values()]
+    if name.endswith("db"):
+        write_sqlite(file, EVERYTHING, row)
+    elif name.startswith("runs.json"):
+        file.write_bytes((whole + "\n" if name.endswith("l") else f"[{whole}]").encode())
+    else:
+        with file.open("w", encoding="utf-8", newline="") as text:
+            csv.writer(text, delimiter="," if name.endswith("csv") else "\t").writerows([EVERYTHING, row])
+    assert fedctl("memory", "import", str(file), "--no-embed").code == 0
+    (exported,) = [json.loads(line) for line in fedctl("memory", "export").out.split("\n") if line]
+    assert {field: exported[field] for field in EVERYTHING} == EVERYTHING
+
+
+def test_an_export_with_vectors_is_imported_without_embedding_anything(fedctl, tmp_path):
+    fedctl.store("one")
+    fedctl.store("two", "--output", "and words " * 400)  # in several pieces
+    assert fedctl("memory", "query", "one", "--fresh").code == 0
+    exported = fedctl("memory", "export", "--with-vectors").out
+    assert [len(json.loads(line)["embedding"]["vectors"]) > 1 for line in exported.splitlines()] == [False, True]
+    elsewhere = {"FEDCTL_HOME": str(tmp_path / "other")}
+    answer = fedctl("memory", "import", "-", "--no-embed", "--json", stdin=exported.encode(), environ=elsewhere)
+    assert (answer.json["imported"], answer.json["pending_embeddings"]) == (2, 0)
+    assert fedctl("memory", "export", "--with-vectors", environ=elsewhere).out == exported
+
+
+def answering_pending(answer):
+    """Return how to get a caller that asks the home everything but for vectors: to that it has its own answer."""
+
+    def opened(settings, *, writes):
+        caller = open_caller(settings, writes=writes)
+
+        class Asked:
+            calls = 0
+
+            def call(self, request, *, tenant_id=None):
+                if not isinstance(request, EmbedPending):
+                    return caller.call(request, tenant_id=tenant_id)
+                self.calls += 1
+                return answer(self.calls)
+
+            close = caller.close
+
+        return Asked()
+
+    return opened
+
+
+def test_an_import_goes_on_until_what_it_stored_is_embedded_unless_told_otherwise(fedctl):
+    lines = b'{"id":"a","task":"mine"}\n{"id":"b","task":"theirs","tenant_id":"acme"}\n'
+    stored = fedctl("memory", "import", "-", "--no-embed", "--json", stdin=lines).json
+    assert (stored["imported"], stored["pending_embeddings"]) == (2, 2)
+    again = fedctl("memory", "import", "-", "--json", stdin=lines).json
+    assert (again["existing"], again["pending_embeddings"]) == (2, 0)
+    for tenant in ("default", "acme"):
+        assert fedctl("--tenant", tenant, "memory", "stats", "--json").json["pending_embeddings"] == 0
+
+
+def test_an_import_waits_for_a_hub_that_is_slow_and_not_without_end_for_one_that_does_nothing(fedctl):
+    slow = answering_pending(lambda calls: EmbedPendingAnswer(pending=max(3 - calls // 100, 0), notes=[]))
+    answer = fedctl("memory", "import", "-", "--json", stdin=b'{"task":"x"}', open_caller=slow)
+    assert (answer.code, answer.json["pending_embeddings"], answer.err) == (0, 0, "")
+    stuck = answering_pending(lambda calls: EmbedPendingAnswer(pending=7, notes=[]))
+    answer = fedctl("memory", "import", "-", "--json", stdin=b'{"task":"x"}', open_caller=stuck)
+    assert (answer.code, answer.json["pending_embeddings"]) == (0, 7)
+    assert "7 episodes" in answer.err
+
+
+def test_an_import_says_why_what_it_stored_is_not_embedded(fedctl):
+    foreign = answering_pending(lambda calls: EmbedPendingAnswer(pending=7, notes=["another model's"] * (calls > 1)))
+    answer = fedctl("memory", "import", "-", "--json", stdin=b'{"task":"x"}', open_caller=foreign)
+    assert (answer.code, answer.json["pending_embeddings"], answer.err) == (0, 7, "note: another model's\n")
+
+    def fails(error):
+        def fail(calls):
+            raise error
+
+        return fedctl("memory", "import", "-", "--json", stdin=b'{"task":"x"}', open_caller=answering_pending(fail))
+
+    away = fails(Unavailable("the hub is gone"))
+    assert (away.code, away.json["pending_embeddings"]) == (0, None)
+    assert "all is stored, and not embedded yet: the hub is gone" in away.err
+    full = fails(DiskFull("no room"))
+    assert (full.code, full.out, full.error["code"]) == (15, "", "disk_full")
 
 
 def test_an_export_to_a_file_is_private_and_whole(fedctl, tmp_path):

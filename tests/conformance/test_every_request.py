@@ -105,6 +105,9 @@ SCRIPT: list[Any] = [
     m.MemoryStats(),
     m.Reindex(begin=True),
     m.Reindex(budget_ms=5_000),
+    m.EmbedPending(budget_ms=20_000),
+    m.EmbedPending(budget_ms=0),
+    m.EmbedPending(budget_ms=-1),
     m.EmbedTexts(texts=["water", "tea"]),
     m.EmbedTexts(texts=["x"] * 65),
     s.CheckStore(),
@@ -188,7 +191,7 @@ IDS = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 TOKENS = re.compile(r"[\w-]+\.[\w-]+\.[\w-]{86}")
 MEASURED = {
     "uptime_s", "latencies", "rss_bytes", "operations", "errors", "commits", "connections", "store_bytes", "size_bytes",
-    "acked_episodes", "expires_at", "pid",
+    "acked_episodes", "expires_at", "pid", "age_s",
 }  # fmt: skip
 """What is measured, or differs from home to home."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import struct
 import subprocess
 import sys
@@ -16,14 +17,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fedctl.errors import Conflict, Denied, DiskFull, Failure, UsageError
+from fedctl.errors import Conflict, Denied, DiskFull, UsageError
 from fedctl.messages import memory as m
 from fedctl.model import limits
 from fedctl.model.episode import Embedding, EpisodeDraft, EpisodeFilter
 from fedctl.model.principal import Principal
-from fedctl.operations import embedding
+from fedctl.operations import embedding, index
 from fedctl.operations.context import Context, Recall
 from fedctl.recall.index import from_blob, to_blobs
+from fedctl.recall.rank import bm25_bound, deciding_terms
+from fedctl.recall.text import match_query, query_terms
 from fedctl.store.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -611,10 +614,104 @@ def test_deleted_neighbours_take_no_place_from_the_living(bench):
     bench.keep(*(EpisodeDraft(id=f"near{n}", task="alpha") for n in range(300)))
     bench.keep(*(EpisodeDraft(id=f"far{n}", task=f"beta{n} gamma") for n in range(20)))
     bench.hits("alpha")
-    embedding.compact(bench.context, bench.key(), rewrite=True)  # a file keeps its dead until it is written anew
+    index.compact(bench.context, bench.key(), rewrite=True)  # a file keeps its dead until it is written anew
     bench.call(m.DeleteEpisodes(ids=[f"near{n}" for n in range(300)]))
     assert len(bench.hits("alpha", mode="semantic", k=20)) == 20
     assert bench.call(m.MemoryStats()).index.vectors == 320
+
+
+# -- finding: what came before in a session ----------------------------------------------------------------------
+
+
+def said(bench, *told: tuple[str, str, str | None], tenant: str = "default") -> None:
+    """Store (id, task, session) in this order, with their vectors."""
+    bench.keep(*(EpisodeDraft(id=id_, task=task, session_id=session) for id_, task, session in told), tenant=tenant)
+    bench.hits("x", tenant=tenant, fresh=True)
+
+
+def matches(bench, text: str, **fields: Any) -> dict[str, Any]:
+    return {hit.id: hit.match for hit in found(bench, text, explain=True, **fields).hits}
+
+
+def test_what_goes_on_with_a_subject_is_found_by_it(bench):
+    said(bench, ("about", "login database timeout", "s"), ("goes on", "database was restarted", "s"),
+         ("beside", "database was restarted", None))  # fmt: skip
+    near = matches(bench, "login timeout", mode="semantic")
+    assert near["goes on"].alone == near["beside"].alone == near["beside"].semantic
+    assert near["goes on"].semantic > near["goes on"].alone + 0.05
+    assert near["about"].semantic == near["about"].alone
+    assert bench.hits("login timeout", mode="semantic") == ["about", "goes on", "beside"]
+
+
+def test_an_explanation_tells_the_cosine_alone_wherever_there_is_one(bench):
+    said(bench, ("a", "login timeout", "s"), ("b", "login again", "s"))
+    bench.keep("c login")
+    hub = bench.another(hub=Hub())
+    for mode in ("hybrid", "semantic"):
+        by_id = {hit.id: hit.match for hit in found(hub, "login timeout", mode=mode, explain=True).hits}
+        assert by_id["b"].alone not in (None, by_id["b"].semantic)
+        assert by_id["a"].alone == by_id["a"].semantic
+        if mode == "hybrid":
+            assert (by_id["c login"].semantic, by_id["c login"].alone) == (None, None)
+    assert {match.alone for match in matches(bench, "login", mode="keyword").values()} == {None}
+
+
+def test_of_what_only_the_words_found_what_came_before_counts_all_the_same(bench):
+    bench.keep(*(EpisodeDraft(id=f"near{n}", task="red green blue", reward=0) for n in range(150)))
+    rare = "zebra green " + " ".join(f"other{n}" for n in range(9))
+    said(bench, ("first", "red green other1", "s"), ("far", rare, "s"))
+    match = matches(bench, "red green blue zebra", reward_weight=1.0)["far"]
+    assert match.index is None
+    assert match.keyword > 0
+    assert match.semantic > match.alone
+
+
+def test_another_session_s_and_another_tenant_s_episodes_are_not_what_came_before(bench):
+    said(bench, ("theirs", "login timeout", "s"), tenant="other")
+    said(bench, ("of another", "login timeout", "t"), ("of none", "login timeout", None))
+    said(bench, ("first", "login again", "s"), ("nobody's", "login again", None))
+    said(bench, ("theirs again", "login timeout", "s"), tenant="other")
+    near = matches(bench, "timeout", mode="semantic")
+    assert all(match.semantic == match.alone for match in near.values())
+    said(bench, ("second", "login again", "s"))
+    near = matches(bench, "timeout", mode="semantic")
+    assert near["second"].semantic == pytest.approx(near["first"].alone, abs=1e-3)  # twice the same is the same
+
+
+def test_what_came_before_and_is_deleted_is_replaced_by_what_came_before_that(bench):
+    said(bench, ("one", "login timeout", "s"), ("two", "bread oven", "s"), ("three", "login again", "s"))
+    with_two = matches(bench, "timeout")["three"]
+    assert with_two.semantic == pytest.approx(with_two.alone, abs=0.1)
+    bench.call(m.DeleteEpisodes(ids=["two"]))
+    with_one = matches(bench, "timeout")["three"]
+    assert with_one.alone == with_two.alone
+    assert with_one.semantic > with_two.semantic + 0.05
+    bench.call(m.DeleteEpisodes(ids=["one"]))
+    by_itself = matches(bench, "timeout")["three"]
+    assert by_itself.semantic == by_itself.alone == with_two.alone
+
+
+def test_a_filter_hides_what_came_before_and_does_not_change_what_it_says(bench):
+    said(bench, ("one", "login timeout", "s"), ("two", "login again", "s"))
+    whole = matches(bench, "timeout", mode="semantic")
+    assert whole["two"].semantic > whole["two"].alone
+    only = EpisodeFilter(task="login again")
+    assert matches(bench, "timeout", mode="semantic", filter=only) == {"two": whole["two"]}
+
+
+def test_long_episodes_and_such_as_have_no_vector_yet_stand_by_themselves(bench):
+    bench.keep(EpisodeDraft(id="long", task="login", input="timeout " * 400, session_id="s"))
+    said(bench, ("after", "login again", "s"))
+    bench.keep(EpisodeDraft(id="long again", task="login", input="timeout " * 400, session_id="s"))
+    near = matches(bench, "timeout", mode="semantic")
+    assert len(near) == 3
+    assert all(match.semantic == match.alone for match in near.values())
+    bench.keep(EpisodeDraft(id="waits", task="login timeout", session_id="w"))
+    shipped = Embedding(model=tag(bench), vectors=to_blobs(bench.embedder.embed(["login again"])))
+    bench.keep(EpisodeDraft(id="has one", task="login again", session_id="w", embedding=shipped))
+    hub = bench.another(hub=Hub())
+    (match,) = (hit.match for hit in found(hub, "timeout", explain=True).hits if hit.id == "has one")
+    assert match.semantic == match.alone
 
 
 # -- finding: vectors that are still out -------------------------------------------------------------------------
@@ -651,6 +748,36 @@ def test_a_query_embeds_what_its_own_tenant_waits_for(bench):
     assert (pending(bench, "a"), pending(bench, "b")) == (0, 1)
 
 
+def left(bench, **fields: Any) -> tuple[int, list[str]]:
+    answer = bench.call(m.EmbedPending(**fields), agent="a", role="agent")
+    return answer.pending, answer.notes
+
+
+def test_who_waits_for_the_vectors_has_the_tenant_s_own_embedded_within_a_budget(make_bench, make_embedder, clock):
+    bench = make_bench(embedder=make_embedder(clock=clock, cost_ms=10), clock=clock)
+    assert left(bench) == (0, [])
+    bench.keep(*(f"e{n}" for n in range(200)))
+    bench.keep("another's", tenant="b")
+    assert left(bench, budget_ms=0) == (200, [])
+    assert bench.embedder.texts == []
+    assert left(bench, budget_ms=1000) == (72, [])  # a large slice at a time: who waits for all has patience
+    assert left(bench, budget_ms=1000) == (0, [])
+    assert pending(bench, "b") == 1
+    assert isinstance(bench.refusal(m.EmbedPending(budget_ms=-1)), UsageError)
+
+
+def test_a_store_of_another_model_embeds_nothing_and_says_why(bench, make_embedder):
+    bench.keep("alpha")
+    bench.hits("alpha")
+    other = bench.another(embedder=make_embedder("other"))
+    assert left(other) == (0, [])
+    other.keep("beta")
+    waiting, notes = left(other)
+    assert waiting == 1
+    assert "memory reindex" in notes[0]
+    assert left(bench) == (0, [])
+
+
 def test_a_store_that_cannot_be_written_is_searched_all_the_same(bench):
     bench.keep("alpha one", "alpha two")
     bench.hits("alpha")
@@ -662,10 +789,10 @@ def test_a_store_that_cannot_be_written_is_searched_all_the_same(bench):
         def __getattr__(self, name: str) -> Any:
             return getattr(bench.embedder, name)
 
-        def embed(self, texts: Any) -> Any:
+        def embed(self, texts: Any, **how: int) -> Any:
             if any("three" in text for text in texts):
                 raise DiskFull("the disk is full")
-            return bench.embedder.embed(texts)
+            return bench.embedder.embed(texts, **how)
 
     other = bench.another(embedder=Full())
     answer = found(other, "alpha")
@@ -673,6 +800,7 @@ def test_a_store_that_cannot_be_written_is_searched_all_the_same(bench):
     assert answer.pending == 1
     assert "disk is full" in answer.notes[0]
     assert isinstance(other.refusal(m.QueryEpisodes(text="alpha", fresh=True)), DiskFull)
+    assert isinstance(other.refusal(m.EmbedPending()), DiskFull)
 
 
 def test_a_home_that_became_read_only_is_searched_as_far_as_it_is_embedded(make_disk, make_bench):
@@ -680,7 +808,7 @@ def test_a_home_that_became_read_only_is_searched_as_far_as_it_is_embedded(make_
     writer = make_bench(home=disk.folder / "home")
     writer.keep("alpha one", "beta two")
     writer.hits("alpha")
-    embedding.compact(writer.context, writer.key(), rewrite=True)
+    index.compact(writer.context, writer.key(), rewrite=True)
     writer.keep("alpha three")
     writer.close()
     disk.make("ro")
@@ -717,7 +845,8 @@ def test_inside_a_hub_a_query_embeds_nothing_itself(bench):
     assert bench.embedder.texts == []
 
 
-def test_inside_a_hub_a_fresh_query_waits_for_the_background_and_no_longer_than_its_time(bench):
+@pytest.mark.parametrize("request_", [m.QueryEpisodes(text="alpha", fresh=True), m.EmbedPending(budget_ms=10**9)])
+def test_inside_a_hub_who_waits_waits_for_the_background_and_no_longer_than_its_time(bench, request_):
     bench.keep("alpha")
 
     class Patient:
@@ -736,67 +865,15 @@ def test_inside_a_hub_a_fresh_query_waits_for_the_background_and_no_longer_than_
 
     patient = Patient()
     hub = bench.another(hub=Hub(), clock=patient)
-    assert found(hub, "alpha", fresh=True).pending == 0
+    assert hub.call(request_).pending == 0
     assert patient.slept == 3
     bench.keep("beta")
     before = bench.clock.monotonic
-    assert found(bench.another(hub=Hub()), "beta", fresh=True).pending == 1
+    assert bench.another(hub=Hub()).call(request_).pending == 1
     assert bench.clock.monotonic - before == pytest.approx(bench.context.timeout_s, abs=0.1)
 
 
 # -- the model ---------------------------------------------------------------------------------------------------
-
-
-def test_another_model_s_store_is_searched_by_words_and_says_so_until_it_is_reindexed(bench, make_embedder):
-    bench.keep("alpha one", "beta two", tenant="a")
-    bench.keep("alpha three", tenant="b")
-    bench.hits("alpha", tenant="a")
-    bench.hits("alpha", tenant="b")
-    other = bench.another(embedder=make_embedder("better", 16))
-    answer = other.call(m.QueryEpisodes(text="alpha"), tenant="a")
-    assert [hit.id for hit in answer.hits] == ["alpha one"]
-    assert "reindex" in answer.notes[0]
-    other.keep("alpha four", tenant="a")
-    assert other.call(m.QueryEpisodes(text="alpha"), tenant="a").pending == 1
-    begun = other.call(m.Reindex(begin=True), tenant="a")
-    assert (begun.remaining, begun.model) == (4, "better@0/t2")
-    done = other.call(m.Reindex(), tenant="a")
-    assert (done.embedded, done.remaining) == (4, 0)
-    for tenant, count in (("a", 3), ("b", 1)):
-        answer = other.call(m.QueryEpisodes(text="alpha", mode="semantic"), tenant=tenant)
-        assert (len(answer.hits), answer.notes) == (count, [])
-    old = bench.store.embeddings.model("fake@0/t2")
-    assert bench.store.embeddings.count(bench.key("a"), old.key) == 0
-    assert "reindex" in bench.call(m.QueryEpisodes(text="alpha"), tenant="a").notes[0]
-
-
-def test_a_reindex_by_a_tenant_that_has_nothing_switches_the_store_all_the_same(bench, make_embedder):
-    bench.keep("alpha", tenant="a")
-    bench.hits("alpha", tenant="a")
-    other = bench.another(embedder=make_embedder("better", 16))
-    assert other.call(m.Reindex(begin=True), tenant="unused").remaining == 1
-    assert other.call(m.Reindex(), tenant="unused").embedded == 1
-    assert other.call(m.QueryEpisodes(text="alpha"), tenant="a").notes == []
-
-
-def test_a_reindex_in_small_steps_comes_to_its_end(make_bench, make_embedder, clock):
-    bench = make_bench(embedder=make_embedder(clock=clock, cost_ms=10), clock=clock)
-    bench.keep(*(f"e{n}" for n in range(100)))
-    left = bench.call(m.Reindex(begin=True)).remaining
-    steps = []
-    while left:
-        answer = bench.call(m.Reindex(budget_ms=300))
-        steps.append(answer.embedded)
-        left = answer.remaining
-    assert sum(steps) == 100
-    assert len(steps) == 4
-    assert bench.call(m.MemoryStats()).index.vectors == 100
-
-
-@pytest.mark.parametrize("budget_ms", [0, -5, 10**400], ids=["none", "less", "all the time there is"])
-def test_any_budget_makes_some_headway(bench, budget_ms: int):
-    bench.keep("alpha")
-    assert bench.call(m.Reindex(budget_ms=budget_ms)).remaining == 0
 
 
 def test_a_model_that_is_switched_under_a_query_s_embedding_does_not_keep_it_going_for_ever(bench, make_embedder):
@@ -809,10 +886,10 @@ def test_a_model_that_is_switched_under_a_query_s_embedding_does_not_keep_it_goi
         def __getattr__(self, name: str) -> Any:
             return getattr(bench.embedder, name)
 
-        def embed(self, texts: Any) -> Any:
+        def embed(self, texts: Any, **how: int) -> Any:
             if other.store.settings.get("model") is None:
                 other.call(m.Reindex(begin=True))
-            return bench.embedder.embed(texts)
+            return bench.embedder.embed(texts, **how)
 
     late = bench.another(embedder=Interrupted())
     assert embedding.embed_pending(late.context, budget_s=None) == 2
@@ -1171,30 +1248,60 @@ def test_only_who_owns_the_home_may_name_another_tenant(bench):
         caller.call(m.ListEpisodes(), tenant_id="../b")
 
 
-# -- damaged words -----------------------------------------------------------------------------------------------
+# -- words: only what can be among the best is scored ------------------------------------------------------------
+
+UNEVEN_QUESTIONS = ["w0 w90", "w0 w1 w2 w120", "w0 w1 w130 absent", "w5 w70 w140", "absent w0", "w199 w0", "w0"]
 
 
-def spoil_words(bench) -> None:
-    with bench.store.write():
-        bench.store.database.run(f"UPDATE words_{bench.key()}_data SET block = zeroblob(10) WHERE id > 10")
+@pytest.fixture
+def uneven(bench):
+    """Return a home with 600 episodes whose words are as uneven as those of a language."""
+    chance = random.Random(1)
+    words = [f"w{int(200 * chance.random() ** 4)}" for _ in range(600 * 30)]
+    bench.keep(
+        *(
+            EpisodeDraft(id=f"e{n}", task="t", input=" ".join(words[30 * n : 30 * n + chance.randint(5, 30)]))
+            for n in range(600)
+        )
+    )
+    return bench
 
 
-def test_damaged_words_leave_the_search_by_meaning_and_are_mended_by_a_reindex(library):
-    library.hits("alpha")
-    before = library.hits("alpha", mode="keyword")
-    spoil_words(library)
-    answer = found(library, "alpha")
-    assert len(answer.hits) == 4
-    assert "reindex" in answer.notes[0]
-    error = library.refusal(m.QueryEpisodes(text="alpha", mode="keyword"))
-    assert isinstance(error, Failure)
-    assert error.exit == 1
-    library.call(m.Reindex(begin=True))
-    library.call(m.Reindex())
-    assert library.hits("alpha", mode="keyword") == before
-    assert found(library, "alpha").notes == []
-    library.keep("alpha again")
-    assert "alpha again" in library.hits("alpha", mode="keyword")
+def bm25_of(bench, question: str, k: int) -> dict[str, float]:
+    hits = bench.call(m.QueryEpisodes(text=question, mode="keyword", k=k, explain=True)).hits
+    return {hit.id: hit.match.keyword for hit in hits}
+
+
+@pytest.mark.parametrize("k", [1, 10, 100, 300])
+def test_the_best_are_those_that_scoring_everything_finds(uneven, k: int):
+    episodes, key, limit = uneven.store.episodes, uneven.key(), max(100, k)
+    left_out = 0
+    for question in UNEVEN_QUESTIONS:
+        terms = query_terms(question)
+        rows, counts = episodes.rows_scored(key), sorted(filter(None, episodes.term_counts(key, terms)))
+        left_out += deciding_terms(rows, counts, limit) < len(counts)
+        everything = episodes.search_words(key, match_query(terms), limit)[:k]
+        ids = episodes.ids(key, [seq for seq, _ in everything])
+        found = bm25_of(uneven, question, k)
+        assert list(found.values()) == pytest.approx([bm25 for _, bm25 in everything])
+        assert found == pytest.approx({ids[seq]: bm25 for seq, bm25 in everything})
+        assert max(found.values()) < bm25_bound(rows, counts)
+    assert left_out or k == 300
+
+
+def test_bm25_reckons_with_the_episodes_that_are_there(uneven):
+    episodes, key = uneven.store.episodes, uneven.key()
+    assert episodes.rows_scored(key) == 600
+    uneven.call(m.DeleteEpisodes(ids=[f"e{n}" for n in range(250)]))
+    assert episodes.rows_scored(key) == episodes.count(key) == 350
+    assert episodes.rows_scored(key + 1) == 0
+
+
+def test_words_whose_totals_are_gone_are_damaged_words(uneven):
+    with uneven.store.write():
+        uneven.store.database.run(f"DELETE FROM words_{uneven.key()}_data WHERE id = 1")
+    error = uneven.another().refusal(m.QueryEpisodes(text="w0 w90", mode="keyword"))
+    assert "damaged" in error.message
 
 
 # -- the model on board ------------------------------------------------------------------------------------------

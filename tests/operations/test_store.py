@@ -11,7 +11,7 @@ import pytest
 from fedctl.errors import Corrupt
 from fedctl.messages import memory as m
 from fedctl.messages.store import CheckAnswer, CheckStore
-from fedctl.operations import embedding
+from fedctl.operations import index
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def whole(bench):
         bench.keep("alpha", "beta", "gamma", "delta", tenant=tenant)
         bench.hits("alpha", tenant=tenant)
         bench.call(m.DeleteEpisodes(ids=["delta"]), tenant=tenant)
-        embedding.compact(bench.context, bench.key(tenant), rewrite=True)
+        index.compact(bench.context, bench.key(tenant), rewrite=True)
         bench.keep("late", tenant=tenant)
     return bench
 
@@ -59,7 +59,7 @@ def test_an_empty_store_is_clean(bench, full: bool):
 DAMAGE: dict[str, tuple[str, list[tuple[str, str]]]] = {
     "a change is missing": ("DELETE FROM changes WHERE seq = 2", [("change log", "data"), ("change log", "data")]),
     "an episode was never logged": ("UPDATE changes SET subject = 'x' WHERE seq = 1", [("change log", "data")]),
-    "a migration ran otherwise": ("UPDATE migrations SET sha256 = 'x'", [("schema", "data")]),
+    "a migration ran otherwise": ("UPDATE migrations SET sha256 = 'x' WHERE number = 1", [("schema", "data")]),
     "words are missing": ("DELETE FROM words_1 WHERE rowid = 1", [("words", "derived")]),
     "words of what is not there": ("INSERT INTO words_1 (rowid, task) VALUES (999, 'x')", [("words", "derived")]),
     "a vector is missing": ("DELETE FROM embeddings WHERE seq = 1", [("vectors", "derived")]),
@@ -114,6 +114,53 @@ def test_bytes_that_changed_behind_an_unchanged_stamp_are_found_by_the_full_chec
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert found(whole) == []
     assert found(whole, full=True) == [("index files", "derived")]
+
+
+@pytest.fixture
+def graphed(whole, monkeypatch: pytest.MonkeyPatch):
+    """The same with a graph of each tenant."""
+    for name in ("GRAPH_ROWS", "GRAPH_BEHIND_ROWS"):
+        monkeypatch.setattr(index, name, 1)
+    assert index.build_graphs(whole.context) == 2
+    return whole
+
+
+def test_a_graph_is_looked_for_by_each_check_and_read_by_the_full_one(graphed):
+    assert found(graphed) == found(graphed, full=True) == []
+    (path,) = (graphed.home / "index" / "1").glob("*.hnsw")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert found(graphed) == []
+    assert found(graphed, full=True) == [("index files", "derived")]
+    path.unlink()
+    assert found(graphed) == found(graphed, full=True) == [("index files", "derived")]
+    assert index.build_graphs(graphed.context) == 1
+    assert found(graphed, full=True) == []
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_hub_finds_what_a_command_finds_and_keeps_its_own_connection(whole, full: bool):
+    whole.context = whole.context._replace(hub=object())
+    assert found(whole, full=full) == []
+    missing(whole)
+    assert found(whole, full=full) == [("index files", "derived")]
+    assert whole.ids() == ["alpha", "beta", "gamma", "late"]
+    assert whole.context.hub is not None
+
+
+def test_words_that_others_have_merged_since_are_no_damage_to_a_hub(bench):
+    """To SQLite they are: on a connection that remembers the table of words as it was."""
+    bench.keep("alpha", "beta")
+    bench.context = bench.context._replace(hub=object())
+    other = bench.another()
+    for round_ in range(3):
+        assert ("words", "derived") not in found(bench, full=True)
+        bench.hits("beta", mode="keyword")
+        for number in range(40):
+            other.keep(f"gamma{round_} delta{number}")
+        with other.store.write():
+            other.store.episodes.merge_words(other.key())
 
 
 @pytest.mark.parametrize(

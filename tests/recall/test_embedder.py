@@ -152,6 +152,13 @@ def test_threads_share_one_model_and_get_the_same_vectors():
             assert np.abs(vectors - expected).max() <= 1e-6
 
 
+def test_the_number_of_threads_changes_no_bit_of_a_vector(embedder: Embedder):
+    texts = [" ".join(TEXTS[:count]) for count in range(1, 13)] + TEXTS
+    expected = embedder.embed(texts)
+    for threads in (2, 5):
+        assert (embedder.embed(texts, threads=threads) == expected).all()
+
+
 def test_batches_hold_every_text_once_and_stay_within_both_limits():
     lengths = [1, 256, 12, 12, 64, 3, 300, 2, 2, 2, 2, 2, 2, 2, 2, 600]
     batches = _batches(lengths)
@@ -332,6 +339,8 @@ def test_the_id_of_a_foreign_model_covers_all_that_makes_its_vectors(tmp_path: P
 def test_not_a_number_is_refused(tmp_path: Path):
     with pytest.raises(Failure, match="no vector"):
         Embedder(tiny(tmp_path, kind="nan")).embed(["two"])
+    with pytest.raises(Failure, match="no vector"):
+        Embedder(tmp_path).embed(["two", "one two"] * 20, threads=3)
 
 
 def test_a_model_that_fails_on_a_text_is_a_failure(tmp_path: Path):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedctl.recall.rank import SEMANTIC_WEIGHT, bm25_bound, fuse, reward_factor
+from fedctl.recall.rank import SEMANTIC_WEIGHT, bm25_bound, deciding_terms, fuse, reward_factor
 
 BOUND = 20.0
 
@@ -76,6 +76,22 @@ def test_no_document_reaches_the_bound_of_its_words():
     bound = bm25_bound(len(texts), counts)
     scores = [row[0] for row in connection.execute("SELECT -rank FROM w WHERE w MATCH ?", (" OR ".join(terms),))]
     assert 0 < max(scores) < bound
+
+
+@given(st.lists(st.integers(1, 1000), max_size=12).map(sorted), st.integers(1, 200))
+def test_the_deciding_terms_are_in_enough_documents_and_outweigh_the_others(counts, limit):
+    kept = deciding_terms(1000, counts, limit)
+    assert kept == len(counts) or sum(counts[:kept]) >= limit
+    assert kept == len(counts) or bm25_bound(1000, counts[kept:]) <= bm25_bound(1000, counts[:1])
+    assert kept == len(counts) or sum(counts[:kept]) <= sum(counts) / 2
+
+
+def test_a_word_that_most_documents_have_decides_nothing_where_another_is_asked_for():
+    assert deciding_terms(100_000, [3_000, 60_000], 100) == 1
+    assert deciding_terms(100_000, [30, 60_000], 100) == 2, "thirty do not make a hundred"
+    assert deciding_terms(100_000, [3_000, 4_000], 100) == 2, "either says as much as the other"
+    assert deciding_terms(100_000, [60_000], 100) == 1
+    assert deciding_terms(0, [], 100) == 0
 
 
 def test_the_more_of_the_asked_words_a_text_has_the_more_they_say():

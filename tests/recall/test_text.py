@@ -107,6 +107,24 @@ def test_a_word_counts_once():
     assert match_query(query_terms("test Test TEST")) == '"test"'
 
 
+def test_other_terms_count_but_find_nothing_and_all_scores_are_double():
+    connection = indexed(*("common " * (n % 4) + "rare " * (n % 3) + "filler " * (n % 7) for n in range(60)))
+
+    def scores(match: str | None) -> dict[int, float]:
+        return dict(connection.execute("SELECT rowid, -rank FROM w WHERE w MATCH ?", (match,)))
+
+    rare, both = scores(match_query(['"rare"'])), scores(match_query(['"rare"', '"common"']))
+    narrow = scores(match_query(['"rare"'], ['"common"']))
+    assert narrow.keys() == rare.keys() < both.keys()
+    assert narrow == pytest.approx({number: 2 * both[number] for number in rare})
+
+
+def test_the_longest_question_may_leave_out_any_number_of_its_terms():
+    terms = query_terms(" ".join(f"{'a_' * 60}{number}" for number in range(100)))
+    for kept in (1, len(terms) // 2, len(terms) - 1):
+        INDEX.execute("SELECT rowid FROM w WHERE w MATCH ?", (match_query(terms[:kept], terms[kept:]),)).fetchall()
+
+
 @given(st.text(st.characters(categories=["P", "Z", "Cc"])))
 def test_a_question_without_words_searches_no_words(question: str):
     assert match_query(query_terms(question)) is None

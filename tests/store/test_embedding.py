@@ -1,10 +1,8 @@
-"""Vectors as rows, their queue, and what is kept of the index files."""
+"""Vectors as rows, and their queue."""
 
 from __future__ import annotations
 
 import pytest
-
-from fedctl.store.embedding import BlockRow
 
 BLOB = b"\0\x3c"  # 1.0
 
@@ -115,60 +113,13 @@ def test_only_what_lacks_a_vector_of_the_model_is_queued_again(shelf):
     assert [one.seq for one in shelf.store.embeddings.queued(None, 100)] == [6, 5, 4, 3, 2]
 
 
-def test_dropping_other_models_is_for_one_tenant_and_forgets_their_files(shelf):
+def test_dropping_other_models_is_for_one_tenant(shelf):
     a, b = keys(shelf)
     one, other = model(shelf), model(shelf, "other")
     with shelf.store.write():
         for key, seq in ((a, 1), (b, 4)):
             for which in (one, other):
                 shelf.store.embeddings.add(key, which.key, [(seq, [BLOB])])
-                publish(shelf, key, which.key, "g", fresh=True)
         shelf.store.embeddings.drop_other_models(a, other.key)
     counts = [shelf.store.embeddings.count(key, which.key) for key in (a, b) for which in (one, other)]
     assert counts == [0, 1, 1, 1]
-    assert shelf.store.embeddings.snapshots() == [(a, other.key, "g"), (b, one.key, "g"), (b, other.key, "g")]
-
-
-def publish(  # noqa: PLR0913  what a snapshot is made of
-    bench, key: int, model_key: int, generation: str, *, fresh: bool, first: int = 0, rows: int = 5
-) -> None:
-    bench.store.embeddings.put_snapshot(
-        key, model_key, generation=generation, vectors=first + rows, through_key=first + rows, stamp="s", now_ms=1,
-        block=BlockRow(first, rows, f"digest{first}"), fresh=fresh,
-    )  # fmt: skip
-
-
-def test_a_file_grows_by_blocks_and_a_new_generation_begins_without(shelf):
-    a, b = keys(shelf)
-    one = model(shelf)
-    embeddings = shelf.store.embeddings
-    assert embeddings.snapshot(a, one.key) is None
-    with shelf.store.write():
-        publish(shelf, a, one.key, "g1", fresh=True)
-        publish(shelf, a, one.key, "g1", fresh=False, first=5)
-        publish(shelf, b, one.key, "g2", fresh=True)
-    assert embeddings.snapshot(a, one.key).vectors == 10
-    assert [(block.first, block.vectors) for block in embeddings.blocks(a, one.key)] == [(0, 5), (5, 5)]
-    with shelf.store.write():
-        publish(shelf, a, one.key, "g3", fresh=True, rows=7)
-    assert embeddings.snapshot(a, one.key).generation == "g3"
-    assert embeddings.blocks(a, one.key) == [BlockRow(0, 7, "digest0")]
-    assert embeddings.snapshot(b, one.key).generation == "g2"
-
-
-def test_a_file_is_forgotten_or_restamped_only_if_it_is_still_the_same(shelf):
-    a, _ = keys(shelf)
-    one = model(shelf)
-    embeddings = shelf.store.embeddings
-    with shelf.store.write():
-        publish(shelf, a, one.key, "g1", fresh=True)
-        old = embeddings.snapshot(a, one.key)
-        publish(shelf, a, one.key, "g1", fresh=False, first=5)
-        embeddings.restamp(a, one.key, old, "stale")
-        assert embeddings.snapshot(a, one.key).stamp == "s"
-        embeddings.restamp(a, one.key, embeddings.snapshot(a, one.key), "new")
-        assert embeddings.snapshot(a, one.key).stamp == "new"
-        assert not embeddings.drop_snapshot(a, one.key, "g0")
-        assert embeddings.drop_snapshot(a, one.key, "g1")
-    assert embeddings.snapshot(a, one.key) is None
-    assert embeddings.blocks(a, one.key) == []

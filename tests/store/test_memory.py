@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fedctl.model.episode import EpisodeFilter, holds
+from fedctl.clock import Clock
+from fedctl.model.episode import LEAVES_MAX, WHERE_OPERATORS, EpisodeFilter, holds, leaves
 from fedctl.model.limits import PAGE_MAX_BYTES
 from fedctl.model.time import from_rfc3339, to_rfc3339
 from fedctl.store.database import WordsDamagedError
-from fedctl.store.memory import NewEpisode, metadata_matches
+from fedctl.store.memory import LEAF_MAX_CHARACTERS, NewEpisode, metadata_matches
 from fedctl.store.store import Store
 
 NOTHING = EpisodeFilter()
@@ -84,7 +86,7 @@ def test_whatever_is_asked_for_by_number_or_name_stays_with_its_tenant(shelf: Sh
     both = [mine, other]
     assert {seq: one.task for seq, one in episodes.by_seqs(shelf.a, both).items()} == {mine: "mine"}
     assert episodes.ids(shelf.a[0], both) == {mine: "same"}
-    assert episodes.rewards(shelf.a[0], both) == {mine: 0.5}
+    assert episodes.passing(shelf.a[0], both) == {mine: 0.5}
     assert episodes.by_ids(shelf.b, ["same"])["same"].task == "other"
     assert episodes.seqs(shelf.a[0], NOTHING) == [mine]
     assert episodes.heads(shelf.b[0], NOTHING, 10) == [(other, "same")]
@@ -147,8 +149,6 @@ def lets_through(filter_: EpisodeFilter, one: dict[str, Any]) -> bool:
 @settings(max_examples=80)
 @given(rows=ROWS, filter_=FILTERS)
 def test_sql_lets_through_what_plain_python_lets_through(rows: list[dict[str, Any]], filter_: EpisodeFilter):
-    from fedctl.clock import Clock
-
     shelf = Shelf(Store.in_memory(Clock()))
     made = [row(f"e{n}", **(one | {"metadata": msgspec.json.encode(one["metadata"]).decode(), "input_words": "word"}))
             for n, one in enumerate(rows)]  # fmt: skip
@@ -163,7 +163,9 @@ def test_sql_lets_through_what_plain_python_lets_through(rows: list[dict[str, An
     assert [one.seq for one in episodes.page(shelf.a, filter_, cursor=None, limit=99, newest_first=True)] == expected[
         ::-1
     ]
-    assert sorted(seq for seq, _ in episodes.search_words(key, '"word"', filter_, 100)) == expected
+    rewards = {seq: one["reward"] for seq, one in zip(seqs, rows, strict=True) if seq in expected}
+    assert episodes.passing(key, [*seqs, *range(99)], filter_) == rewards
+    assert sorted(seq for seq, _ in episodes.search_words(key, '"word"', 100, expected)) == expected
     shelf.store.close()
 
 
@@ -174,11 +176,159 @@ def test_a_condition_on_metadata_is_a_function_of_json_alone():
     assert metadata_matches('{"a": 1}', '[["a", ">", 0], ["a", "<", 1]]') == 0
 
 
+# -- the index of metadata ---------------------------------------------------------------------------------------
+
+LONG = "x" * LEAF_MAX_CHARACTERS
+NUMBERS = st.sampled_from([
+    -1, 0, 1, 1.0, -0.0, 0.5, 2**53 - 1, 2**53, 2**53 + 1, 2.0**53, 2**63 - 1, 2**63, 2**63 + 1, 2.0**63, -(2**63),
+    -(2**63) - 1, -(2.0**63), 2**64, 10**400, 10**400 + 1, -(10**400), 1.7e308, -1.7e308, 5e-324,
+])  # fmt: skip
+TEXTS = st.sampled_from([
+    "", "a", "1", "true", "null", "a\0", "a\0b", "\0", LONG[:-1], LONG, LONG + "a", LONG + "b", LONG + "\0", LONG * 3,
+    "\U0010ffff" * 102, "\U0010ffff" * 103, "é", "e\u0301",
+])  # fmt: skip
+PLAIN = st.none() | st.booleans() | NUMBERS | TEXTS | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+MEMBERS = st.sampled_from(["a", "b", "a.b", "b.a", ".", "", "a\0", "k" * 101])
+NESTED = st.recursive(
+    PLAIN | st.lists(PLAIN, max_size=2), lambda inner: st.dictionaries(MEMBERS, inner, max_size=3), max_leaves=8
+)
+MANY = {f"m{n}": n for n in range(LEAVES_MAX)}
+OPERATORS = st.sampled_from(WHERE_OPERATORS)
+
+
+@st.composite
+def metadata_and_conditions(draw) -> tuple[list[dict[str, Any]], list[list[tuple[str, str, Any]]]]:
+    """Return documents, and conditions of which many lead to something that is there."""
+    documents = draw(st.lists(st.dictionaries(MEMBERS, NESTED, max_size=4), min_size=1, max_size=8))
+    documents = [one | MANY if draw(st.sampled_from([False] * 7 + [True])) else one for one in documents]
+    there = [leaf for one in documents for leaf in leaves(one) or () if leaf[0]]
+    paths = st.lists(MEMBERS, min_size=1, max_size=3).map(".".join).filter(bool)
+    values = PLAIN | st.lists(PLAIN, max_size=1) | st.dictionaries(MEMBERS, PLAIN, max_size=1)
+    one = st.tuples(paths, OPERATORS, values)
+    if there:
+        leaf = st.sampled_from(there)
+        of_another = st.tuples(leaf, leaf).map(lambda two: (two[0][0], two[1][1]))
+        beside = st.tuples(leaf.map(lambda found: found[0]), PLAIN)
+        one |= st.tuples(leaf | of_another | beside, OPERATORS).map(lambda made: (made[0][0], made[1], made[0][1]))
+    return documents, draw(st.lists(st.lists(one, min_size=1, max_size=2), min_size=1, max_size=6))
+
+
+def leaf_rows(shelf: Shelf, tenant: tuple[int, str]) -> list[Any]:
+    sql = "SELECT seq, path, value FROM episode_metadata WHERE tenant_key = :key ORDER BY seq, path"
+    return shelf.store.database.rows(sql, {"key": tenant[0]})
+
+
+def make_older(shelf: Shelf, seqs: Sequence[int]) -> None:
+    """Index these as the migration did that made the index."""
+    with shelf.store.write():
+        for seq in seqs:
+            shelf.store.database.run("DELETE FROM episode_metadata WHERE seq = :seq", {"seq": seq})
+            shelf.store.database.run(
+                "INSERT INTO episode_metadata SELECT tenant_key, '', x'', seq FROM episodes "
+                "WHERE seq = :seq AND metadata <> '{}'",
+                {"seq": seq},
+            )
+
+
+@example(([{"a": "\U0010ffff" * 103}], [[("a", ">=", "a")]]), set(), {0})
+@settings(max_examples=150)
+@given(metadata_and_conditions(), st.sets(st.integers(0, 7)), st.sets(st.integers(0, 7)))
+def test_the_index_of_metadata_lets_through_what_plain_python_lets_through(given_, old: set[int], gone: set[int]):
+    documents, wheres = given_
+    shelf = Shelf(Store.in_memory(Clock()))
+    made = [row(f"e{n}", metadata=encoded(one), input_words="word") for n, one in enumerate(documents)]
+    shelf.add(shelf.b, *made)
+    seqs = shelf.add(shelf.a, *made)
+    others = leaf_rows(shelf, shelf.b)
+    make_older(shelf, [seqs[n] for n in old if n < len(seqs)])
+    there = dict(zip(seqs, documents, strict=True))
+    episodes, key = shelf.store.episodes, shelf.a[0]
+    for dead in (set(), gone):
+        for n in dead:
+            if n < len(seqs):
+                shelf.remove(shelf.a, f"e{n}", seqs[n])
+                del there[seqs[n]]
+        assert {seq for seq, _, _ in leaf_rows(shelf, shelf.a)} <= there.keys()
+        for where in wheres:
+            filter_ = EpisodeFilter(where=where)
+            expected = [seq for seq, one in there.items() if all(holds(one, *condition) for condition in where)]
+            assert sorted(episodes.seqs(key, filter_)) == expected, where
+            assert episodes.count(key, filter_) == len(expected)
+            assert [seq for seq, _ in episodes.heads(key, filter_, 99)] == expected
+            assert episodes.passing(key, seqs, filter_).keys() == set(expected)
+    for n in set(range(len(seqs))) - gone:
+        shelf.remove(shelf.a, f"e{n}", seqs[n])
+    assert leaf_rows(shelf, shelf.a) == []
+    assert leaf_rows(shelf, shelf.b) == others
+    shelf.store.close()
+
+
+def encoded(document: dict[str, Any]) -> str:
+    return msgspec.json.encode(document).decode()
+
+
+def test_what_has_too_many_leaves_or_too_long_a_path_is_found_and_kept_small(shelf: Shelf):
+    many = MANY | {"k": 1}
+    long_ = {"k": 1, "p" * 500_000: {str(n): n for n in range(LEAVES_MAX - 1)}}
+    seqs = shelf.add(shelf.a, row("many", metadata=encoded(many)), row("long", metadata=encoded(long_)))
+    assert leaf_rows(shelf, shelf.a) == [(seq, "", b"") for seq in seqs]
+    assert shelf.store.episodes.seqs(shelf.a[0], EpisodeFilter(where=[("k", "=", 1)])) == seqs
+    assert shelf.store.episodes.seqs(shelf.a[0], EpisodeFilter(where=[("p" * 500_000 + ".7", ">", 6)])) == seqs[1:]
+    (full,) = shelf.add(shelf.a, row("full", metadata=encoded(MANY)))
+    assert [path for seq, path, _ in leaf_rows(shelf, shelf.a) if seq == full] == sorted(MANY)
+
+
+def test_a_condition_looks_at_what_the_index_of_metadata_names_and_not_at_all_episodes(shelf: Shelf):
+    shelf.add(shelf.a, *(row(f"e{n}", metadata=encoded({"k": n % 100, "t": "x"})) for n in range(500)))
+    looked_at: list[str] = []
+
+    def matches(metadata: str, where: str) -> int:
+        looked_at.append(metadata)
+        return metadata_matches(metadata, where)
+
+    shelf.store.database.define("metadata_matches", matches, 2)
+    for where, passing, most in (
+        ([("k", "=", 7)], 5, 5), ([("k", ">=", 98)], 10, 10), ([("k", "=", None)], 0, 0),
+        ([("k", "<", 50), ("k", "=", 7)], 5, 5),
+        ([("k", "!=", 7), ("k", "<", 8)], 35, 45), ([("t", "!=", "x")], 0, 500),
+    ):  # fmt: skip
+        looked_at.clear()
+        assert len(shelf.store.episodes.seqs(shelf.a[0], EpisodeFilter(where=where))) == passing
+        assert len(looked_at) <= most, where
+
+
+# -- sessions ----------------------------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["s", "t", None])), max_size=12),
+    st.sets(st.integers(0, 11)),
+)
+def test_what_came_before_is_the_nearest_living_one_of_the_same_session_and_tenant(told, gone: set[int]):
+    shelf = Shelf(Store.in_memory(Clock()))
+    tenants = {"a": shelf.a, "b": shelf.b}
+    seqs = [shelf.add(tenants[name], row(f"e{n}", session_id=s))[0] for n, (name, s) in enumerate(told)]
+    living = []
+    for n, seq in enumerate(seqs):
+        if n in gone:
+            shelf.remove(tenants[told[n][0]], f"e{n}", seq)
+        else:
+            living.append((seq, *told[n]))
+    for name, tenant in tenants.items():
+        expected = {}
+        for place, (seq, owner, session) in enumerate(living):
+            earlier = [one for one, *its in living[:place] if its == [owner, session]]
+            if owner == name and session is not None and earlier:
+                expected[seq] = earlier[-1]
+        assert shelf.store.episodes.before(tenant[0], [*seqs, 99]) == expected
+    shelf.store.close()
+
+
 # -- words -------------------------------------------------------------------------------------------------------
 
 
 def scores(shelf: Shelf, tenant: tuple[int, str], match: str) -> dict[int, float]:
-    return dict(shelf.store.episodes.search_words(tenant[0], match, NOTHING, 100))
+    return dict(shelf.store.episodes.search_words(tenant[0], match, 100))
 
 
 def test_a_tenant_s_scores_are_the_same_whatever_others_store(shelf: Shelf):
@@ -226,7 +376,7 @@ def test_a_table_of_words_that_was_rolled_back_is_made_again(shelf: Shelf):
     with pytest.raises(KeyError), shelf.store.write():
         seq = shelf.store.changes.add(shelf.a[0], "episode_stored", "e", now_ms=0)
         shelf.store.episodes.add(shelf.a[0], [(seq, row("e"))])
-        assert shelf.store.episodes.search_words(shelf.a[0], '"e"', NOTHING, 1)
+        assert shelf.store.episodes.search_words(shelf.a[0], '"e"', 1)
         raise KeyError
     (seq,) = shelf.add(shelf.a, row("e"))
     assert list(scores(shelf, shelf.a, '"e"')) == [seq]

@@ -7,6 +7,10 @@ import pytest
 
 import fedctl.store.migrate as module
 from fedctl.errors import Corrupt
+from fedctl.messages import memory as m
+from fedctl.messages.store import CheckStore
+from fedctl.model.episode import EpisodeFilter
+from fedctl.operations import index
 from fedctl.store.database import APPLICATION_ID, Database
 from fedctl.store.migrate import SCHEMA_VERSION, altered, check, migrate
 
@@ -68,6 +72,87 @@ def test_a_migration_that_fails_leaves_nothing_of_itself(database: Database):
         migrate(database, 0)
     assert database.rows("SELECT name FROM sqlite_schema") == [("tokens",)]
     assert database.pragma("user_version") == 0
+
+
+def schema(database: Database) -> dict[str, tuple[str, str]]:
+    """Return name -> type and statement of everything but the tenants' own tables of words."""
+    rows = database.rows("SELECT name, type, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'words%'")
+    return {name: (type_, sql) for name, type_, sql in rows}
+
+
+def make_first(database: Database) -> None:
+    """Make what a fedctl made whose newest schema was the first: newer tables and indexes go."""
+    first = Database(None)
+    with first.write():
+        first.run_script(FILES[0].read_text("utf-8"))
+    wanted = schema(first)
+    first.close()
+    with database.write():
+        for name, (type_, _) in schema(database).items():
+            if name not in wanted and name != "migrations":
+                database.run_script(f"DROP {type_} IF EXISTS {name}")
+        database.run("DELETE FROM migrations WHERE number > 1")
+        database.run_script("pragma user_version = 1")
+    assert {name: one for name, one in schema(database).items() if name != "migrations"} == wanted
+
+
+def test_a_store_of_the_first_schema_is_taken_along_with_all_that_is_in_it(bench):
+    bench.keep("alpha beta", "beta gamma", agent_id="a1", session_id="s1", reward=0.5)
+    bench.keep("gamma", tenant="other")
+    bench.call(m.DeleteEpisodes(ids=["gamma"]), tenant="other")
+    asked = [
+        m.QueryEpisodes(text="beta", k=5), m.QueryEpisodes(text="beta", filter=EpisodeFilter(agent_id="a1")),
+        m.ListEpisodes(with_vectors=True), m.ListEpisodes(filter=EpisodeFilter(session_id="s1", since="2025-01-01")),
+    ]  # fmt: skip
+    for tenant in ("default", "other"):
+        bench.hits("beta", tenant=tenant)
+        index.compact(bench.context, bench.key(tenant), rewrite=True)
+    newest = schema(bench.store.database)
+    before = [bench.call(one) for one in asked], {name: content(bench.store.database, name) for name in tables(newest)}
+    make_first(bench.store.database)
+    later = bench.another()
+    assert schema(later.store.database) == newest
+    assert altered(later.store.database) == []
+    assert [bench.call(one) for one in asked] == [later.call(one) for one in asked] == before[0]
+    kept = set(before[1]) - {"migrations"}
+    assert {name: content(later.store.database, name) for name in kept} == {name: before[1][name] for name in kept}
+    assert later.call(CheckStore(full=True)).findings == []
+
+
+def test_metadata_from_before_there_was_an_index_of_it_is_filtered_all_the_same(bench):
+    bench.keep("old", metadata={"k": 1, "who": {"name": "ann"}})
+    bench.keep("old too", metadata={"k": 2})
+    bench.keep("without")
+    bench.keep("theirs", metadata={"k": 1}, tenant="other")
+    make_first(bench.store.database)
+    later = bench.another()
+    later.keep("new", metadata={"k": 1})
+
+    def found(*where: tuple[str, str, object], tenant: str = "default") -> set[str]:
+        filter_ = EpisodeFilter(where=list(where))
+        hits = later.hits("old new without theirs", mode="keyword", filter=filter_, tenant=tenant)
+        listed = later.call(m.ListEpisodes(filter=filter_, count=True), tenant=tenant)
+        assert {one.id for one in listed.episodes} == set(hits)
+        assert listed.total == len(hits)
+        return set(hits)
+
+    assert found(("k", "=", 1)) == {"old", "new"}
+    assert found(("k", ">", 1)) == {"old too"}
+    assert found(("who.name", "=", "ann"), ("k", "<", 9)) == {"old"}
+    assert found(("k", "!=", 1)) == {"old too", "without"}
+    assert found(("k", "=", 1), tenant="other") == {"theirs"}
+    rows = "SELECT path FROM episode_metadata ORDER BY path"
+    assert later.store.database.rows(rows) == [("",), ("",), ("",), ("k",)]
+    assert later.call(m.DeleteEpisodes(filter=EpisodeFilter(where=[("k", "=", 1)]))).deleted == ["old", "new"]
+    assert later.store.database.rows(rows) == [("",), ("",)]
+
+
+def tables(found: dict[str, tuple[str, str]]) -> list[str]:
+    return [name for name, (type_, _) in found.items() if type_ == "table" and not name.startswith("sqlite")]
+
+
+def content(database: Database, table: str) -> list[str]:
+    return sorted(map(repr, database.rows(f"SELECT * FROM {table}")))
 
 
 def test_every_table_is_strict_and_every_constraint_has_a_name(database: Database):

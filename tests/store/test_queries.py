@@ -6,12 +6,15 @@ from pathlib import Path
 import pytest
 
 import fedctl.store
+from fedctl.model.episode import EpisodeFilter
+from fedctl.store.memory import filter_parameters
 from fedctl.store.queries import load
 from fedctl.store.store import Store
 
 STORE = Path(fedctl.store.__file__).parent
 COLUMNS = sorted(path.stem for path in (STORE / "queries").glob("*.sql"))
-FRAGMENTS = {"filter", "columns"}
+CONDITIONS = {name for name in load("memory") if name.startswith("filter_")}
+FRAGMENTS = CONDITIONS | {"columns"}
 
 
 @pytest.mark.parametrize("column", COLUMNS)
@@ -33,15 +36,29 @@ def test_every_name_that_a_gateway_uses_is_a_statement(column: str):
     assert used <= set(load(column))
 
 
+def test_every_part_of_a_filter_has_its_condition_and_the_other_way_round():
+    whole = EpisodeFilter(
+        agent_id="a", session_id="s", task="t", since="2026-01-01T00:00:00Z", until="2026-01-02T00:00:00Z",
+        min_reward=0.5, success=True, where=[("key", ">=", 1)],
+    )  # fmt: skip
+    given = filter_parameters(whole)
+    leaf = {name for name in given if name.startswith("leaf_")}
+    assert {f"filter_{name}" for name in given.keys() - leaf} | {"filter_leaf"} == CONDITIONS
+    assert all(f":{name}" in load("memory")[f"filter_{name}"] for name in given.keys() - leaf)
+    assert set(re.findall(r":(\w+)", load("memory")["filter_leaf"])) == leaf | {"tenant_key"}
+    assert len(given.keys() - leaf) == len(EpisodeFilter.__struct_fields__)
+
+
 @pytest.mark.parametrize("column", COLUMNS)
 def test_every_statement_is_one_that_this_schema_understands(column: str, clock):
     store = Store.in_memory(clock)
     with store.write():
         store.database.run_script(load("memory")["create_words"].replace("{words}", "words_1"))
+    every_condition = " AND ".join(load("memory")[name] for name in sorted(CONDITIONS))
     for name, sql in load(column).items():
         if name in FRAGMENTS or name == "create_words":
             continue
-        bare = re.sub(r"--.*", "", sql).replace("{words}", "words_1")
+        bare = re.sub(r"--.*", "", sql).replace("{words}", "words_1").replace("{filter}", every_condition)
         store.database.rows(f"EXPLAIN {bare}", dict.fromkeys(re.findall(r":(\w+)", bare)))
     store.close()
 
@@ -56,4 +73,4 @@ def test_no_statement_reads_the_time_or_rolls_dice(column: str):
 @pytest.mark.parametrize("column", COLUMNS)
 def test_no_fragment_is_left_unfilled(column: str):
     for sql in load(column).values():
-        assert set(re.findall(r"\{(\w+)\}", sql)) <= {"words"}
+        assert set(re.findall(r"\{(\w+)\}", sql)) <= {"words", "filter"}

@@ -32,6 +32,15 @@ FROM embedding_queue AS q JOIN episodes AS e ON e.seq = q.seq
 WHERE (:tenant_key IS NULL OR q.tenant_key = :tenant_key)
 ORDER BY q.seq DESC LIMIT :limit
 
+-- name: note_cut
+INSERT INTO cut_episodes (seq, tenant_key) VALUES (:seq, :tenant_key)
+
+-- name: forget_cut
+DELETE FROM cut_episodes WHERE seq IN (SELECT value FROM json_each(:seqs))
+
+-- name: count_cut
+SELECT count(*) FROM cut_episodes WHERE tenant_key = :tenant_key
+
 -- name: still_queued
 SELECT q.seq FROM json_each(:seqs) AS given
 CROSS JOIN embedding_queue AS q ON q.seq = given.value
@@ -64,39 +73,3 @@ WHERE tenant_key = :tenant_key AND model_key = :model_key AND key > :key ORDER B
 
 -- name: drop_other_models
 DELETE FROM embeddings WHERE tenant_key = :tenant_key AND model_key <> :model_key
-
--- name: drop_other_snapshots
-DELETE FROM snapshots WHERE tenant_key = :tenant_key AND model_key <> :model_key
-
--- name: snapshot
-SELECT generation, form, vectors, through_key, stamp, updated_at_ms FROM snapshots
-WHERE tenant_key = :tenant_key AND model_key = :model_key
-
--- name: put_snapshot
-INSERT INTO snapshots (tenant_key, model_key, generation, form, vectors, through_key, stamp, updated_at_ms)
-VALUES (:tenant_key, :model_key, :generation, 'flat', :vectors, :through_key, :stamp, :now_ms)
-ON CONFLICT (tenant_key, model_key) DO UPDATE SET
-  generation = excluded.generation, form = excluded.form, vectors = excluded.vectors,
-  through_key = excluded.through_key, stamp = excluded.stamp, updated_at_ms = excluded.updated_at_ms
-
--- name: restamp
-UPDATE snapshots SET stamp = :stamp
-WHERE tenant_key = :tenant_key AND model_key = :model_key AND generation = :generation AND vectors = :vectors
-
--- name: drop_snapshot
-DELETE FROM snapshots
-WHERE tenant_key = :tenant_key AND model_key = :model_key AND generation = :generation
-
--- name: drop_blocks
-DELETE FROM snapshot_blocks WHERE tenant_key = :tenant_key AND model_key = :model_key
-
--- name: add_block
-INSERT INTO snapshot_blocks (tenant_key, model_key, first, vectors, digest)
-VALUES (:tenant_key, :model_key, :first, :vectors, :digest)
-
--- name: blocks
-SELECT first, vectors, digest FROM snapshot_blocks
-WHERE tenant_key = :tenant_key AND model_key = :model_key ORDER BY first
-
--- name: snapshots
-SELECT tenant_key, model_key, generation FROM snapshots ORDER BY tenant_key, model_key

@@ -467,18 +467,18 @@ def forget_open(ctx: Context, tenant_key: int) -> None:
         ctx.recall.open_parts.pop(place, None)
 
 
-def cosines(ctx: Context, search: Search, seqs: list[int]) -> dict[int, float]:
+def cosines(ctx: Context, model: Model, search: Search, seqs: list[int]) -> dict[int, float]:
     """Return seq -> cosine of given episodes, from their rows; those without a vector are not in the answer."""
-    model = active_model(ctx)
-    rows = {} if model is None else ctx.store.embeddings.of_episodes(model.key, seqs)
+    rows = ctx.store.embeddings.of_episodes(model.key, seqs)
     return search.of({seq: blobs for seq, (_, blobs) in rows.items()})
 
 
-def in_context(ctx: Context, tenant_key: int, search: Search, cosines: dict[int, float]) -> dict[int, float]:
+def in_context(
+    ctx: Context, tenant_key: int, model: Model, search: Search, cosines: dict[int, float]
+) -> dict[int, float]:
     """Return the cosines again, those of episodes in sessions together with what came before each."""
-    model = active_model(ctx)
     before = ctx.store.episodes.before(tenant_key, list(cosines))
-    if model is None or not before:
+    if not before:
         return cosines
     rows = ctx.store.embeddings.of_episodes(model.key, sorted({*before, *before.values()}))
     return cosines | search.in_context({seq: blobs for seq, (_, blobs) in rows.items()}, before, cosines)

@@ -271,7 +271,7 @@ def query(ctx: Context, who: Principal, request: m.QueryEpisodes) -> m.QueryAnsw
 
 def _query(ctx: Context, tenant: tuple[int, str], request: m.QueryEpisodes) -> m.QueryAnswer:
     notes: list[str] = []
-    pending, search = 0, None
+    pending, search, model = 0, None, None
     if request.mode != "keyword":
         pending = _catch_up(ctx, tenant[0], notes, fresh=request.fresh)
         model = embedding.active_model(ctx)
@@ -290,11 +290,11 @@ def _query(ctx: Context, tenant: tuple[int, str], request: m.QueryEpisodes) -> m
         bound = 0.0
         if request.mode != "semantic":
             keyword, bound = _by_words(ctx, tenant[0], request, notes, sieve)
-        if search is not None:
+        if search is not None and model is not None:
             # The true cosine also of what only the words found.
             lacking = [seq for seq in keyword if seq not in semantic]
-            semantic |= index.cosines(ctx, search, lacking) if lacking else {}
-            alone, semantic = semantic, index.in_context(ctx, tenant[0], search, semantic)
+            semantic |= index.cosines(ctx, model, search, lacking) if lacking else {}
+            alone, semantic = semantic, index.in_context(ctx, tenant[0], model, search, semantic)
         unknown = [seq for seq in {**semantic, **keyword} if seq not in sieve.rewards]
         rewards = sieve.rewards | (ctx.store.episodes.passing(tenant[0], unknown) if unknown else {})
         rewards = {seq: rewards[seq] for seq in {**semantic, **keyword} if seq in rewards}

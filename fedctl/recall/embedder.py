@@ -119,7 +119,8 @@ class Embedder:
         """Return the pieces in which a text is embedded: each begins with `head` and is read whole by the model.
 
         One piece where head and text fit the model's window; else windows of the text that share `overlap` tokens
-        with the one before, at most `most` of them. A head takes at most half of a window.
+        with the one before, at most `most` of them. A head takes at most half of a window; the rest of it is cut like
+        the text, before which it stands.
 
         Args:
             head: What every piece begins with, on a line of its own; may be empty.
@@ -424,7 +425,10 @@ class _Runtime:
         if len(whole) <= _HEAD_CHARS * self.max_tokens and self.count_tokens(whole) <= self.max_tokens:
             return [whole]
         lead = self._offsets(head)[: self.max_tokens // 2]
-        head = head[: lead[-1][1]] if lead else ""
+        end = lead[-1][1] if lead else 0
+        # What a window has no room for at its beginning is text like the rest.
+        text = "\n".join(part for part in (head[end:].strip(), text) if part)
+        head = head[:end]
         size = max(self.max_tokens - self._special - len(lead), 1)
         overlap = min(overlap, size // 2)  # each window begins behind the one before, however small they are
         # Nor is tokenized what no piece could hold.

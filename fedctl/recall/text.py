@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-TEXT_FORM = "2"
+TEXT_FORM = "3"
 """Part of the tag of every vector: another way of putting the text together makes other vectors."""
 
 # With the accents that are characters of their own, as the index takes them. What the index breaks up (it knows no

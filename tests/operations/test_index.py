@@ -755,7 +755,7 @@ def test_after_a_switch_of_models_no_vector_and_no_file_of_the_old_one_is_left(f
     assert len(list((bench.home / "index").rglob("*.f16"))) == 2
     for tenant in ("default", "other"):
         assert_right(bench, tenant)
-        assert index_stats(bench, tenant).model == "better@0/t2"
+        assert index_stats(bench, tenant).model == "better@0/t3"
 
 
 # -- graphs ------------------------------------------------------------------------------------------------------

@@ -34,13 +34,13 @@ def test_another_model_s_store_is_searched_by_words_and_says_so_until_it_is_rein
     other.keep("alpha four", tenant="a")
     assert other.call(m.QueryEpisodes(text="alpha"), tenant="a").pending == 1
     begun = other.call(m.Reindex(begin=True), tenant="a")
-    assert (begun.remaining, begun.model) == (4, "better@0/t2")
+    assert (begun.remaining, begun.model) == (4, "better@0/t3")
     done = other.call(m.Reindex(), tenant="a")
     assert (done.embedded, done.remaining) == (4, 0)
     for tenant, count in (("a", 3), ("b", 1)):
         answer = other.call(m.QueryEpisodes(text="alpha", mode="semantic"), tenant=tenant)
         assert (len(answer.hits), answer.notes) == (count, [])
-    old = bench.store.embeddings.model("fake@0/t2")
+    old = bench.store.embeddings.model("fake@0/t3")
     assert bench.store.embeddings.count(bench.key("a"), old.key) == 0
     assert "reindex" in bench.call(m.QueryEpisodes(text="alpha"), tenant="a").notes[0]
 

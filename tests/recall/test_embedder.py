@@ -427,3 +427,13 @@ def test_a_short_text_is_embedded_in_one_piece_and_a_long_one_in_overlapping_win
 def test_a_text_without_end_is_cut_at_the_most_pieces(embedder):
     assert len(embedder.split("h", "one two three " * 80_000, overlap=64, most=5)) == 5
     assert len(embedder.split("a long head " * 400, "text " * 2000, overlap=64, most=3)) == 3
+
+
+def test_what_a_window_has_no_room_for_of_a_long_head_is_in_the_pieces_like_the_text():
+    head = " ".join(f"task{n}" for n in range(600)) + " telescope"
+    embedder = Embedder()
+    pieces = embedder.split(head, "and the text", overlap=64, most=64)
+    assert len(pieces) > 1
+    assert any("telescope" in piece for piece in pieces)
+    assert all(embedder.count_tokens(piece) <= embedder.max_tokens for piece in pieces)
+    assert "and the text" in pieces[-1]

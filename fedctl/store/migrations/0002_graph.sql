@@ -25,7 +25,8 @@ CREATE INDEX episodes_by_session ON episodes (tenant_key, session_id) WHERE sess
 CREATE INDEX episodes_by_time ON episodes (tenant_key, created_at_ms);
 
 -- The leaves of metadata by dotted path, for finding what may fulfil a condition: text by its first characters, true,
--- false and null as blobs. What has too many leaves, and what was there before this table, stands under the path ''.
+-- false and null as blobs. What has too many leaves or too long paths, and what was there before this table, stands under
+-- the path ''.
 CREATE TABLE episode_metadata (
   tenant_key INTEGER NOT NULL CONSTRAINT metadata_of_tenant REFERENCES tenants (key),
   path       TEXT    NOT NULL,

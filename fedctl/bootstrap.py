@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fedctl.agent.lifecycle import AgentLife, AgentPlan, Ending
     from fedctl.agent.link import Link
     from fedctl.client.caller import Caller
+    from fedctl.clock import Clock
     from fedctl.config import AgentOptions, HubOptions, Settings
     from fedctl.log import LogOptions
     from fedctl.model.hub import HubInfo
@@ -33,7 +34,7 @@ _POLL_S = 0.02
 _START_WAIT_S = 30.0
 
 
-def open_context(settings: Settings, *, create: bool) -> Context:
+def open_context(settings: Settings, *, create: bool, clock: Clock | None = None) -> Context:
     """Return the means of working on the home itself; `NoStore` when there is none and it may not be made."""
     from fedctl.access.keys import KeyRing
     from fedctl.clock import Clock
@@ -42,7 +43,7 @@ def open_context(settings: Settings, *, create: bool) -> Context:
     from fedctl.recall.index import IndexFolder
     from fedctl.store.store import Store
 
-    clock = Clock()
+    clock = clock or Clock()
     timeout_s = 30.0 if settings.timeout_ms is None else settings.timeout_ms / 1000
     return Context(
         home=settings.home,
@@ -52,6 +53,24 @@ def open_context(settings: Settings, *, create: bool) -> Context:
         access=KeyRing(settings.home / "keys"),
         timeout_s=timeout_s,
     )
+
+
+def open_work(path: Path | None) -> Context:
+    """Return the means of working with the pools and workers of one file alone, which is made if it is not there.
+
+    None is a store in memory. There is neither model nor index: nothing can be recalled here.
+    """
+    from pathlib import Path
+
+    from fedctl.access.keys import KeyRing
+    from fedctl.clock import Clock
+    from fedctl.operations.context import Context, Recall
+    from fedctl.store.store import Store
+
+    clock = Clock()
+    home = Path() if path is None else path.parent
+    store = Store.in_memory(clock) if path is None else Store.open_file(path, clock, create=True)
+    return Context(home=home, store=store, recall=Recall(None, None), clock=clock, access=KeyRing(home / "keys"))
 
 
 def hub_address(settings: Settings) -> str | None:
@@ -142,9 +161,10 @@ def run_hub(settings: Settings, options: HubOptions, on_ready: Callable[[HubInfo
         return 0
     import asyncio
 
+    from fedctl.clock import SteadyClock
     from fedctl.hub.server import Hub, HubServerOptions
 
-    context = open_context(settings, create=True)
+    context = open_context(settings, create=True, clock=SteadyClock())
     try:
         hub = Hub(
             context,

@@ -12,6 +12,10 @@ class Clock:
         """Return wall time in milliseconds since 1970-01-01 UTC."""
         return time.time_ns() // 1_000_000
 
+    def steady_ms(self) -> int:
+        """Return wall time in milliseconds for leases and delays. A hub's does not follow when the wall clock jumps."""
+        return self.now_ms()
+
     def monotonic_s(self) -> float:
         """Return seconds on a clock that never jumps; only differences mean anything."""
         return time.monotonic()
@@ -25,3 +29,14 @@ class Clock:
         import uuid_utils  # noqa: PLC0415  loaded where an id is made: start-up is a feature
 
         return str(uuid_utils.uuid7())
+
+
+class SteadyClock(Clock):
+    """A clock whose leases go by what has passed since it was made: a jump of the wall clock moves none of them."""
+
+    def __init__(self) -> None:
+        self._offset_ms = self.now_ms() - time.monotonic_ns() // 1_000_000
+
+    def steady_ms(self) -> int:
+        """Return wall time as it was when the clock was made, plus what has passed since."""
+        return self._offset_ms + time.monotonic_ns() // 1_000_000

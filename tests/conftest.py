@@ -44,16 +44,25 @@ class FakeClock:
     def __init__(self, now_ms: int = 1_767_225_600_000) -> None:  # 2026-01-01T00:00:00.000Z
         self.ms = now_ms
         self.monotonic = 1000.0
+        self._jumped_ms = 0
         self._ids = 0
 
     def now_ms(self) -> int:
         return self.ms
 
+    def steady_ms(self) -> int:
+        return self.ms - self._jumped_ms
+
+    def jump(self, ms: int) -> None:
+        """Set the wall clock, as somebody else may; no time passes."""
+        self.ms += ms
+        self._jumped_ms += ms
+
     def monotonic_s(self) -> float:
         return self.monotonic
 
     def sleep_s(self, seconds: float) -> None:
-        self.advance(round(seconds * 1000))
+        self.advance(max(round(seconds * 1000), seconds > 0))  # a sleep is never none: who sleeps a rest would sleep on
 
     def advance(self, ms: int) -> None:
         self.ms += ms

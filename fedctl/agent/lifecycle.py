@@ -20,7 +20,6 @@ import msgspec
 
 from fedctl import __version__
 from fedctl.agent.memory import ANSWERED_HERE, AgentMemory
-from fedctl.agent.process import Command
 from fedctl.agent.socket import AgentSocket
 from fedctl.client.address import fits
 from fedctl.errors import Conflict, Denied, FedctlError, NotFound, Timeout, Unavailable, UsageError
@@ -32,6 +31,7 @@ from fedctl.model.agent import FINAL_SYNC_GRACE_MS, MAX_LIFETIME_MS, MIN_LIFETIM
 from fedctl.model.principal import Principal
 from fedctl.model.time import to_rfc3339
 from fedctl.operations.table import OPERATIONS, request_types
+from fedctl.process import Command
 from fedctl.wire import frames
 from fedctl.wire.codec import RequestDecoder
 

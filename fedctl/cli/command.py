@@ -284,6 +284,13 @@ class _Framed:
 class Verb(_Framed, TyperCommand):
     """A command."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        """Build it. An option whose metavar is two words takes two values (`--then-push POOL JSON`)."""
+        super().__init__(*args, **options)
+        for param in self.params:
+            if param.param_type_name == "option" and " " in (param.metavar or ""):
+                param.nargs = len(str(param.metavar).split())
+
     @property
     def shape(self) -> Shape | None:
         """What it answers with; None: nothing that has fields."""

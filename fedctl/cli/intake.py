@@ -1,4 +1,4 @@
-"""Lines in, episodes stored, one outcome a line: what `memory store --batch` and `memory import` share.
+"""Lines in, something done with each, one outcome a line: what every `--batch` and `memory import` share.
 
 Nothing here holds more than one request's worth of input, and nothing waits for a full request while the other
 side waits for an answer: a slow producer gets its answers as it goes.
@@ -7,12 +7,12 @@ side waits for an answer: a slow producer gets its answers as it goes.
 from __future__ import annotations
 
 import os
-import re
 import select
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, Literal, NamedTuple, TypeVar
 
 import msgspec
 
+from fedctl.cli.values import decode_json
 from fedctl.errors import Denied, FedctlError, Partial, UsageError
 from fedctl.messages.memory import StoreEpisodes
 from fedctl.model.episode import EpisodeDraft
@@ -36,26 +36,29 @@ if TYPE_CHECKING:
 LINE_MAX_BYTES = FRAME_MAX_BYTES
 """Where reading a line stops: an episode of 1 MiB has room in it even with every character escaped as `\\u00e9`."""
 READ_BYTES = 1 << 16
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _ESCAPED_TICKS = str.maketrans("", "", "`")
 
 Document = dict[str, Any]
+D = TypeVar("D")
 
 
-class Line(NamedTuple):
-    """One line of input: an episode to store, or what is wrong with it. `raw` is what goes to `--rejects`."""
+class Line(NamedTuple, Generic[D]):
+    """One line of input: a draft of what is asked, or what is wrong with it. `raw` is what goes to `--rejects`."""
 
     number: int
-    draft: EpisodeDraft | None
+    draft: D | None
     error: FedctlError | None
     raw: Any
     size: int
 
 
-class Outcome(NamedTuple):
-    """What became of a line: the store's result, or the error that kept it out."""
+EpisodeLine = Line[EpisodeDraft]
 
-    line: Line
+
+class Outcome(NamedTuple):
+    """What became of an episode's line: the store's result, or the error that kept it out."""
+
+    line: EpisodeLine
     result: StoreResult | None
     error: dict[str, Any] | None
 
@@ -118,57 +121,70 @@ def _blocks(stream: BinaryIO) -> Iterator[bytes | None]:
             yield None
 
 
-def line_of(number: int, raw: bytes | None, new_id: Callable[[bytes], str]) -> Line:
+def line_of(number: int, raw: bytes | None, new_id: Callable[[bytes], str]) -> EpisodeLine:
     """Return a line of JSON as an episode to store. `new_id` names one that has no name."""
+
+    def named(document: Document, line: bytes) -> EpisodeLine:
+        if document.get("id") is None:
+            document["id"] = new_id(line)
+        return draft_line(number, document, line.decode())
+
+    return read_line(number, raw, "an episode", named, _too_large())
+
+
+def read_line(
+    number: int,
+    raw: bytes | None,
+    what: str,
+    read: Callable[[Document, bytes], Line[D]],
+    too_long: UsageError,
+) -> Line[D]:
+    """Return a line as what `read` makes of its JSON object (`what` in words), or as what is wrong with it."""
     if raw is None:
-        return Line(number, None, _too_large(), None, 0)
+        return Line(number, None, too_long, None, 0)
     if number == 1:
         raw = raw.removeprefix(b"\xef\xbb\xbf")
     try:
-        document = parse(raw)
-        if document.get("id") is None:
-            document["id"] = new_id(raw)
-        return draft_line(number, document, raw.decode())
+        return read(parse(raw, what), raw)
     except UsageError as error:
         return Line(number, None, error, raw.decode("utf-8", "replace"), 0)
 
 
-def parse(raw: bytes) -> Document:
+def parse(raw: bytes, what: str = "an episode") -> Document:
     """Return a line's JSON object.
 
     Raises:
         UsageError: It is not JSON, not UTF-8, too deep, or not an object.
     """
-    try:
-        document = msgspec.json.decode(raw)
-    except RecursionError:
-        raise UsageError(f"the JSON is nested deeper than {JSON_MAX_DEPTH} levels") from None
-    except UnicodeDecodeError:
-        raise UsageError("the line is not UTF-8") from None
-    except ValueError as error:
-        if _SURROGATE.search(raw):
-            raise UsageError(f"not valid JSON, or a lone surrogate in it: {error}") from None
-        raise UsageError(f"not valid JSON: {error}" if raw.strip() else "the line is empty") from None
+    document = decode_json(raw)
     if not isinstance(document, dict):
-        raise UsageError("an episode is a JSON object")
+        raise UsageError(f"{what} is a JSON object")
     return document
 
 
-def draft_line(number: int, document: Document, raw: Any) -> Line:
+def convert(document: Any, kind: type[D]) -> D:
+    """Return an object as a struct; `UsageError` if a field is unknown or has the wrong type."""
+    try:
+        return msgspec.convert(document, kind)
+    except RecursionError:
+        raise UsageError(f"the JSON is nested deeper than {JSON_MAX_DEPTH} levels") from None
+    except msgspec.ValidationError as error:
+        raise UsageError(str(error).translate(_ESCAPED_TICKS)) from None
+
+
+def draft_line(number: int, document: Document, raw: Any) -> EpisodeLine:
     """Return an object as an episode to store.
 
     Raises:
         UsageError: A field is unknown, has the wrong type, or is over a limit.
     """
+    draft = convert(document, EpisodeDraft)
     try:
-        draft = msgspec.convert(document, EpisodeDraft)
         for field in ("input", "output", "metadata"):
             check_json(field, getattr(draft, field))
         size = len(msgspec.json.encode(draft))
     except RecursionError:
         raise UsageError(f"the JSON is nested deeper than {JSON_MAX_DEPTH} levels") from None
-    except msgspec.ValidationError as error:
-        raise UsageError(str(error).translate(_ESCAPED_TICKS)) from None
     except UnicodeEncodeError:
         raise UsageError("an episode holds bytes that are not UTF-8 (a lone surrogate)") from None
     if size > PAGE_MAX_BYTES:
@@ -183,7 +199,7 @@ def _too_large() -> UsageError:
 def store_lines(
     caller: Caller,
     settings: Settings,
-    lines: Iterable[Line | None],
+    lines: Iterable[EpisodeLine | None],
     *,
     on_conflict: Literal["error", "skip"] = "error",
 ) -> Iterator[list[Outcome]]:
@@ -192,25 +208,31 @@ def store_lines(
     Raises:
         FedctlError: Nobody can store at present (no hub, no space, ...). What was yielded before is stored.
     """
-    waiting: list[Line] = []
+    for together in in_requests(lines):
+        yield _store(caller, settings, together, on_conflict)
+
+
+def in_requests(lines: Iterable[Line[D] | None]) -> Iterator[list[Line[D]]]:
+    """Yield lines in lists of a request's worth; a None among them says: now."""
+    waiting: list[Line[D]] = []
     size = 0
     for line in lines:
         full = line is None or len(waiting) >= BATCH_MAX_ITEMS or size + line.size > PAGE_MAX_BYTES
         if full and waiting:
-            yield _store(caller, settings, waiting, on_conflict)
+            yield waiting
             waiting, size = [], 0
         if line is not None:
             waiting.append(line)
             size += line.size
     if waiting:
-        yield _store(caller, settings, waiting, on_conflict)
+        yield waiting
 
 
 def _store(
-    caller: Caller, settings: Settings, lines: list[Line], on_conflict: Literal["error", "skip"]
+    caller: Caller, settings: Settings, lines: list[EpisodeLine], on_conflict: Literal["error", "skip"]
 ) -> list[Outcome]:
     outcomes: dict[int, Outcome] = {}
-    groups: dict[str | None, list[Line]] = {}
+    groups: dict[str | None, list[EpisodeLine]] = {}
     for line in lines:
         if line.draft is None:
             outcomes[line.number] = Outcome(line, None, (line.error or _too_large()).as_dict())
@@ -237,7 +259,7 @@ def _store(
     return [outcomes[line.number] for line in lines]
 
 
-def tenant_of(line: Line, settings: Settings) -> str | None:
+def tenant_of(line: EpisodeLine, settings: Settings) -> str | None:
     """Return whose a line is; None: one's own.
 
     Without a tenant that was chosen, one's own may be a token's: only whoever answers knows which it is.

@@ -22,6 +22,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "memory": ("memory", "Store, search and carry episodes."),
     "hub": ("hub", "Run the hub that agents connect to."),
     "agent": ("agent", "Spawn agents and watch them."),
+    "worker": ("worker", "Register workers, and see who is still alive."),
+    "pool": ("pool", "Hand out work once, and bring it back when a worker dies."),
     "token": ("token", "Issue, list and revoke access tokens."),
     "store": ("store", "Look after the store on disk."),
     "config": ("config", "Read and write settings."),

@@ -11,6 +11,7 @@ import msgspec
 from fedctl.cli.intake import (
     LINE_MAX_BYTES,
     Document,
+    EpisodeLine,
     Line,
     check_row,
     draft_line,
@@ -42,7 +43,7 @@ _TRUE = {"1": "true", "0": "false"}
 class Source(NamedTuple):
     """Where an import reads from. `position` says how many bytes of `size` are behind it (both None: unknown)."""
 
-    lines: Iterator[Line | None]
+    lines: Iterator[EpisodeLine | None]
     size: int | None
     position: Callable[[], int] | None
     close: Callable[[], None]
@@ -110,7 +111,7 @@ def _form_of(path: str, file: BinaryIO) -> str:
     return known
 
 
-def _read(stream: BinaryIO, form: str) -> Iterator[Line | None]:
+def _read(stream: BinaryIO, form: str) -> Iterator[EpisodeLine | None]:
     if form == "jsonl":
         return _json_lines(stream)
     if form == "json":
@@ -118,7 +119,7 @@ def _read(stream: BinaryIO, form: str) -> Iterator[Line | None]:
     return _separated(stream, "\t" if form == "tsv" else ",")
 
 
-def _json_lines(stream: BinaryIO) -> Iterator[Line | None]:
+def _json_lines(stream: BinaryIO) -> Iterator[EpisodeLine | None]:
     naming = Naming()
     for item in read_lines(stream):
         if item is None:
@@ -127,7 +128,7 @@ def _json_lines(stream: BinaryIO) -> Iterator[Line | None]:
             yield line_of(*item, naming)
 
 
-def _json_array(stream: BinaryIO) -> Iterator[Line]:
+def _json_array(stream: BinaryIO) -> Iterator[EpisodeLine]:
     try:
         elements = msgspec.json.decode(stream.read().removeprefix(b"\xef\xbb\xbf"), type=list[msgspec.Raw])
     except (ValueError, RecursionError) as error:
@@ -137,7 +138,7 @@ def _json_array(stream: BinaryIO) -> Iterator[Line]:
         yield line_of(number, bytes(element), naming)
 
 
-def _separated(stream: BinaryIO, delimiter: str) -> Iterator[Line]:
+def _separated(stream: BinaryIO, delimiter: str) -> Iterator[EpisodeLine]:
     import csv
     import io
 
@@ -150,7 +151,7 @@ def _separated(stream: BinaryIO, delimiter: str) -> Iterator[Line]:
             text.detach()  # the stream is its opener's to close
 
 
-def _rows(csv: Any, text: TextIO, delimiter: str) -> Iterator[Line]:
+def _rows(csv: Any, text: TextIO, delimiter: str) -> Iterator[EpisodeLine]:
     csv.field_size_limit(LINE_MAX_BYTES)
     rows = csv.reader(text, delimiter=delimiter, strict=True)
     try:
@@ -175,7 +176,7 @@ def _rows(csv: Any, text: TextIO, delimiter: str) -> Iterator[Line]:
         yield _row_line(rows.line_num, dict(zip(columns, cells, strict=False)), naming)
 
 
-def _sqlite_lines(path: str, table: str | None, home: Path) -> Generator[Line]:
+def _sqlite_lines(path: str, table: str | None, home: Path) -> Generator[EpisodeLine]:
     # A second SQLite library on the store would drop the first one's locks.
     if os.path.realpath(path).startswith(os.path.realpath(home) + os.sep):
         raise UsageError("this file is the home's own", hint="fedctl memory export | fedctl memory import -")
@@ -219,7 +220,7 @@ def _check_columns(columns: list[str]) -> list[str]:
     return names
 
 
-def _row_line(number: int, row: Document, naming: Naming) -> Line:
+def _row_line(number: int, row: Document, naming: Naming) -> EpisodeLine:
     """Return a table's row as a line: cells get the type of their field, empty ones are absent."""
     try:
         document: Document = {}

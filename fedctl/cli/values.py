@@ -8,10 +8,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import msgspec
+
 from fedctl.clock import Clock
 from fedctl.errors import Denied, UsageError
 from fedctl.model.limits import (
     EPISODE_MAX_BYTES,
+    ERROR_TEXT_MAX_BYTES,
+    FRAME_MAX_BYTES,
+    JSON_MAX_DEPTH,
     check_count,
     check_id,
     check_name,
@@ -27,6 +32,9 @@ if TYPE_CHECKING:
 _WHERE = r"(?s)([^=!<>]+)(!=|<=|>=|=|<|>)(.*)"
 _NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 _CONSTANTS = {"true": True, "false": False, "null": None}
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_READ_BYTES = 1 << 16
+_QUOTED_MAX = 60
 
 
 class StandardInput:
@@ -56,14 +64,9 @@ class StandardInput:
 
 def read_value(what: str, given: str, stdin: StandardInput) -> str:
     """Return the text that a value stands for: itself, `-` stdin, `@FILE` a file, `@@x` the text `@x`."""
-    if given == "-":
-        content = stdin.take(what).read(EPISODE_MAX_BYTES + 1)
-    elif given.startswith("@@"):
-        return check_text(what, given[1:])
-    elif given.startswith("@"):
-        content = _read_file(what, given[1:])
-    else:
-        return check_text(what, given)
+    content = _read(what, given, stdin, EPISODE_MAX_BYTES + 1)
+    if isinstance(content, str):
+        return check_text(what, content)
     if len(content) > EPISODE_MAX_BYTES:
         raise UsageError(f"{what} is larger than the 1 MiB ({EPISODE_MAX_BYTES} bytes) that an episode may have")
     try:
@@ -72,13 +75,67 @@ def read_value(what: str, given: str, stdin: StandardInput) -> str:
         raise UsageError(f"{what} is not UTF-8: byte {error.start} of {given!r}") from error
 
 
-def _read_file(what: str, path: str) -> bytes:
+def read_json(what: str, given: str, stdin: StandardInput) -> Any:
+    """Return the JSON value that a value stands for."""
+    content = _read(what, given, stdin, FRAME_MAX_BYTES + 1)
+    raw = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
+    if len(raw) > FRAME_MAX_BYTES:
+        raise UsageError(f"{what} is larger than 4 MiB ({FRAME_MAX_BYTES} bytes)")
+    try:
+        return decode_json(raw.removeprefix(b"\xef\xbb\xbf"))
+    except UsageError as error:
+        hint = "pass JSON; a text is JSON in double quotes"
+        if isinstance(content, str) and len(content) < _QUOTED_MAX and content.isprintable():
+            hint = f"as JSON this text is written '{msgspec.json.encode(content).decode()}'"
+        raise UsageError(f"{what}: {error.message}", hint=hint) from None
+
+
+def decode_json(raw: bytes) -> Any:
+    """Return the value of a JSON text; `UsageError` if it is none, is not UTF-8 or is too deep."""
+    try:
+        return msgspec.json.decode(raw)
+    except RecursionError:
+        raise UsageError(f"the JSON is nested deeper than {JSON_MAX_DEPTH} levels") from None
+    except UnicodeDecodeError:
+        raise UsageError("it is not UTF-8") from None
+    except ValueError as error:
+        if _SURROGATE.search(raw):
+            raise UsageError(f"not valid JSON, or a lone surrogate in it: {error}") from None
+        raise UsageError(f"not valid JSON: {error}" if raw.strip() else "it is empty") from None
+
+
+def read_error(what: str, given: str, stdin: StandardInput) -> str:
+    """Return the text of an error, however bad its bytes: its beginning, and a little more than is kept of it.
+
+    All of stdin is read, so that who writes there is not cut off.
+    """
+    if given == "-":
+        stream, content = stdin.take(what), b""
+        while block := stream.read(_READ_BYTES):
+            content += block[: ERROR_TEXT_MAX_BYTES + 1 - len(content)]
+    else:
+        read = _read(what, given, stdin, ERROR_TEXT_MAX_BYTES + 1)
+        content = read if isinstance(read, bytes) else read.encode("utf-8", "surrogateescape")
+    # One byte over the limit is enough to be told apart, and to be marked as cut.
+    return content[: ERROR_TEXT_MAX_BYTES + 1].decode("utf-8", "replace")
+
+
+def _read(what: str, given: str, stdin: StandardInput, most: int) -> str | bytes:
+    """Return what a value stands for: text as it was typed, or up to `most` bytes of stdin or of a file."""
+    if given == "-":
+        return stdin.take(what).read(most)
+    if given.startswith("@@"):
+        return given[1:]
+    return _read_file(what, given[1:], most) if given.startswith("@") else given
+
+
+def _read_file(what: str, path: str, most: int) -> bytes:
     hint = f"write @@{path} for the text itself"
     if not path:
         raise UsageError(f"{what}: '@' names no file", hint="write @@ for the text itself")
     try:
         with open(path, "rb") as file:  # noqa: PTH123  a path as it was given
-            return file.read(EPISODE_MAX_BYTES + 1)
+            return file.read(most)
     except PermissionError as error:
         raise Denied(f"{what}: {path!r} may not be read") from error
     except OSError as error:
@@ -96,8 +153,6 @@ def scalar(text: str) -> Any:
         number: Any = _number(text) if any(sign in text for sign in ".eE") else _whole(text)
         return check_number("a number", number)
     if len(text) > 1 and text[0] == text[-1] == '"':
-        import msgspec
-
         try:
             return msgspec.json.decode(text.encode("utf-8", "surrogatepass"), type=str)
         except ValueError:
@@ -138,6 +193,19 @@ def duration(text: str) -> int:
 def past(text: str) -> str:
     """Return an instant as RFC 3339; a bare duration lies behind now."""
     return to_rfc3339(parse_instant_ms(text, Clock().now_ms(), past=True))
+
+
+def lasting(text: str) -> int:
+    """Return a duration in ms that is longer than nothing."""
+    ms = duration(text)
+    if not ms:
+        raise UsageError("it must be longer than nothing")
+    return ms
+
+
+def future(text: str) -> str:
+    """Return an instant as RFC 3339; a bare duration lies ahead of now."""
+    return to_rfc3339(parse_instant_ms(text, Clock().now_ms(), past=False))
 
 
 def unit_interval(text: str) -> float:
@@ -191,6 +259,11 @@ def name_of(what: str) -> Callable[[str], str]:
 def episode_id(text: str) -> str:
     """Return an episode's id."""
     return check_id("episode", text)
+
+
+def item_id(text: str) -> str:
+    """Return an item's id."""
+    return check_id("item", text)
 
 
 def text(given: str) -> str:

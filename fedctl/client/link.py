@@ -9,7 +9,6 @@ from fedctl.client import batches
 from fedctl.client.address import check_url
 from fedctl.client.transport import closing_reason, connection_lost, handshake_error, nobody_answers, quiet_logger
 from fedctl.errors import Denied, FedctlError, Timeout, Unavailable
-from fedctl.messages.memory import StoreEpisodes
 from fedctl.model.limits import FRAME_MAX_BYTES
 from fedctl.wire import session as said
 from fedctl.wire.frames import FrameTooLargeError, Splitter, prefixed
@@ -101,7 +100,7 @@ class AsyncCaller:
             Timeout: no answer came in time; the request may or may not have been carried out.
             Unavailable: the connection is gone; likewise.
         """
-        plan = batches.plan(request, self.welcome.principal) if isinstance(request, StoreEpisodes) else None
+        plan = batches.plan(request, self.welcome.principal)
         if plan is None:
             return cast("A", await self._call(request, tenant_id, timeout_s))
         answers = [await self._call(part, tenant_id, timeout_s) for part in plan.parts]

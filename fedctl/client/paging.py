@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, overload
 
 import msgspec
 
-from fedctl.messages.memory import GetEpisodes, ListEpisodes
+from fedctl.messages.memory import GetEpisodes, ListAnswer, ListEpisodes
 from fedctl.model.limits import BATCH_MAX_ITEMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fedctl.client.caller import Caller
-    from fedctl.messages.memory import ListAnswer, QueryAnswer
+    from fedctl.messages.base import Request
+    from fedctl.messages.memory import QueryAnswer
+    from fedctl.messages.pool import ItemPage, ListItems
+    from fedctl.messages.worker import ListWorkers
     from fedctl.model.episode import Episode, Hit
-
-T = TypeVar("T")
+    from fedctl.model.pool import Item
+    from fedctl.model.worker import Worker
 
 
 def complete(caller: Caller, answer: QueryAnswer) -> list[Hit]:
@@ -47,7 +50,15 @@ def get_all(caller: Caller, ids: list[str]) -> tuple[list[Episode], list[str]]:
     return [found[wanted_id] for wanted_id in wanted if wanted_id in found], missing
 
 
-def pages(caller: Caller, request: ListEpisodes) -> Iterator[ListAnswer]:
+@overload
+def pages(caller: Caller, request: ListEpisodes) -> Iterator[ListAnswer]: ...
+
+
+@overload
+def pages(caller: Caller, request: ListItems) -> Iterator[ItemPage]: ...
+
+
+def pages(caller: Caller, request: Request[Any]) -> Iterator[Any]:
     """Yield the pages of a list to its end. `request.limit` is the size of one page."""
     while True:
         answer = caller.call(request)
@@ -57,22 +68,31 @@ def pages(caller: Caller, request: ListEpisodes) -> Iterator[ListAnswer]:
         request = msgspec.structs.replace(request, cursor=answer.cursor, count=False)
 
 
-def take(caller: Caller, request: ListEpisodes, limit: int | None) -> tuple[Iterator[Episode], int | None]:
-    """Return up to `limit` episodes (None: all), fetched as they are taken, and how many there are.
+@overload
+def take(caller: Caller, request: ListEpisodes, limit: int | None) -> tuple[Iterator[Episode], int | None]: ...
+
+
+@overload
+def take(caller: Caller, request: ListItems, limit: int | None) -> tuple[Iterator[Item], int | None]: ...
+
+
+def take(caller: Caller, request: ListEpisodes | ListItems, limit: int | None) -> tuple[Iterator[Any], int | None]:
+    """Return up to `limit` records (None: all), fetched as they are taken, and how many there are.
 
     The first page is fetched at once, so that an error comes before any answer. The total is None unless the
     request asked for it.
     """
     if limit is not None:
         request = msgspec.structs.replace(request, limit=min(limit, request.limit))
-    following = pages(caller, request)
+    following: Iterator[Any] = pages(caller, request)
     first = next(following)
 
-    def episodes() -> Iterator[Episode]:
+    def records() -> Iterator[Any]:
         left = limit
-        page: ListAnswer | None = first
+        page: Any = first
         while page is not None:
-            chosen = page.episodes if left is None else page.episodes[:left]
+            found = page.episodes if isinstance(page, ListAnswer) else page.items
+            chosen = found if left is None else found[:left]
             yield from chosen
             if left is not None:
                 left -= len(chosen)
@@ -80,4 +100,16 @@ def take(caller: Caller, request: ListEpisodes, limit: int | None) -> tuple[Iter
                     return
             page = next(following, None)
 
-    return episodes(), first.total
+    return records(), first.total
+
+
+def workers(caller: Caller, request: ListWorkers) -> list[Worker]:
+    """Return all workers that a request names, over its pages. `request.limit` is the size of one page."""
+    found: dict[str, Worker] = {}
+    while True:
+        answer = caller.call(request)
+        # One that registers meanwhile moves the others back: whoever is met twice counts once.
+        found.update((worker.worker_id, worker) for worker in answer.workers)
+        if not answer.more:
+            return list(found.values())
+        request = msgspec.structs.replace(request, skip=request.skip + len(answer.workers))

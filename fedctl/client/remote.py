@@ -11,7 +11,6 @@ from fedctl.client import batches
 from fedctl.client.address import check_url
 from fedctl.client.transport import connection_lost, open_transport
 from fedctl.errors import FedctlError, Timeout
-from fedctl.messages.memory import StoreEpisodes
 from fedctl.wire import session as said
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ class RemoteCaller:
             Timeout: no answer came in time; the request may or may not have been carried out.
             Unavailable: the connection is gone; likewise.
         """
-        plan = batches.plan(request, self.welcome.principal) if isinstance(request, StoreEpisodes) else None
+        plan = batches.plan(request, self.welcome.principal)
         if plan is None:
             return cast("A", self._call(request, tenant_id))
         return cast("A", plan.merge([self._call(part, tenant_id) for part in plan.parts]))
@@ -78,7 +77,7 @@ class RemoteCaller:
         if self._ended is not None:
             raise self._ended
         call_id, frame = self._session.call(request, tenant_id=tenant_id)
-        deadline = self._deadline()
+        deadline = self._deadline(getattr(request, "wait_ms", 0))
         try:
             self._transport.send(frame, _left_s(deadline))
             return self._await_answer(call_id, deadline)
@@ -136,8 +135,9 @@ class RemoteCaller:
             self._ended = connection_lost(f"the hub says {event.reason} ({event.code})")
         return event
 
-    def _deadline(self) -> float | None:
-        return None if self.timeout_ms is None else time.monotonic() + self.timeout_ms / 1000
+    def _deadline(self, wait_ms: int = 0) -> float | None:
+        # What a request waits for by itself is no part of the time that it may take.
+        return None if self.timeout_ms is None else time.monotonic() + (self.timeout_ms + wait_ms) / 1000
 
 
 def _left_s(deadline: float | None) -> float | None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from fedctl.errors import Denied, FedctlError, Unavailable
 from fedctl.hub.door import Door, acting_for
 from fedctl.hub.events import Subscribers, Subscription
 from fedctl.hub.jobs import Job, carry_out
+from fedctl.hub.waiting import Waiting
 from fedctl.messages.agent import AgentAnswer, RegisterAgent, ReportAgent
 from fedctl.messages.hub import Subscribe
+from fedctl.messages.pool import ClaimAnswer, ReleaseItems
+from fedctl.model.pool import Lease
 from fedctl.model.principal import Principal
 from fedctl.model.time import to_rfc3339
 from fedctl.operations.table import OPERATIONS
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from fedctl.log import Log
     from fedctl.messages.base import Request
     from fedctl.model.agent import Agent
+    from fedctl.model.hub import Event
     from fedctl.operations.context import Context
 
 
@@ -63,6 +68,7 @@ class Desk:
         self.peers: set[Peer] = set()
         self.closing: FedctlError | None = None
         """Once set, nobody is let in and nothing is taken any more."""
+        self._waiting = Waiting(again=self._again, now_s=self._clock.monotonic_s)
         self.in_flight = 0
         self._quiet: asyncio.Future[None] | None = None
         self.last_asked_s = self._clock.monotonic_s()
@@ -97,6 +103,7 @@ class Desk:
             self.peers.discard(peer)
             self._subscribers.remove(peer)
             self._sweeper.left(peer)
+        self._waiting.left(peer)
 
     def _greeted(self, peer: Peer, hello: frames.Hello) -> None:
         try:
@@ -156,6 +163,7 @@ class Desk:
                 self._carry_out_here(peer, job)
             else:
                 self._hand_over(job, operation.kind)
+                self._waiting.expect(peer, job)
         except FedctlError as error:
             self._figures.failed(error.code)
             peer.send(peer.session.fail(call.call_id, error))
@@ -163,6 +171,24 @@ class Desk:
     def _hand_over(self, job: Job, kind: str) -> None:
         (self._writer if kind == "write" else self._readers).submit(job)
         self.in_flight += 1
+
+    def _again(self, job: Job) -> None:
+        """Hand over once more what found nothing; one that cannot be taken now is told so."""
+        try:
+            if self.closing is not None:
+                raise self.closing
+            self._hand_over(job, OPERATIONS[type(job.request)].kind)
+        except FedctlError as error:
+            job.error = error
+            asyncio.get_running_loop().call_soon(job.done, job)  # whoever is next in line may be refused as well
+
+    def happened(self, events: list[Event]) -> None:
+        """Ask again for those who wait for what these events may have brought."""
+        self._waiting.happened(events)
+
+    def dismiss(self, error: FedctlError) -> None:
+        """Answer everybody who waits with an error: the hub is stopping."""
+        self._waiting.close(error)
 
     def _carry_out_here(self, peer: Peer, job: Job) -> None:
         """Do what concerns the session itself: subscribing."""
@@ -207,7 +233,10 @@ class Desk:
             await self._quiet
 
     def _answer(self, peer: Peer, call_id: int, job: Job) -> None:
+        if self._waiting.hold(peer, job):
+            return
         if peer.gone:
+            self._give_back(job)
             return
         if job.error is not None:
             peer.send(peer.session.fail(call_id, job.error))
@@ -215,6 +244,15 @@ class Desk:
         if isinstance(job.answer, AgentAnswer):
             self._note_agent(peer, job.request, job.answer.agent)
         peer.send(peer.session.answer(call_id, job.answer))
+
+    def _give_back(self, job: Job) -> None:
+        """Release what was claimed for somebody who is gone: it would lie there until its lease ends."""
+        answer = job.answer
+        claimed = answer.items if isinstance(answer, ClaimAnswer) else getattr(answer, "claimed", ())
+        if claimed:
+            leases = [Lease(id=one.id, lease_id=one.lease_id or "") for one in claimed]
+            with contextlib.suppress(Unavailable):
+                self.ask(job.who.tenant_id, ReleaseItems(leases=leases), lambda _job: None)
 
     def _note_agent(self, peer: Peer, request: Request[Any], agent: Agent) -> None:
         """Tie an agent's life to the session it registered through; what others report of it ties nothing."""

@@ -163,6 +163,7 @@ class Hub:
     def _begin_stop(self) -> None:
         if self._stopping is not None and not self._stopping.is_set():
             self._ready = False
+            self._desk.dismiss(Unavailable("the hub is stopping", hint="try again in a moment"))
             self._stop_by_s = self._clock.monotonic_s() + STOP_S
             self._desk.closing = self._desk.closing or Unavailable("the hub is stopping", hint="try again in a moment")
             self._stopping.set()
@@ -229,6 +230,7 @@ class Hub:
         self._background.wake()
         self._sweeper.changed(events)
         self._subscribers.publish(events)
+        self._desk.happened(events)
 
     def _report(self, tenant_id: str, request: ReportAgent) -> None:
         """Carry out what the sweeper found; an agent that is gone from the registry by now needs no report."""

@@ -16,6 +16,11 @@ A = TypeVar("A")
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all answers."""
 
+    @property
+    def unmet(self) -> bool:
+        """Whether a request that can wait (`wait_ms`) has found nothing yet of what it waits for."""
+        return False
+
 
 class Request(msgspec.Struct, Generic[A], frozen=True, kw_only=True, tag_field="op", forbid_unknown_fields=True):
     """Base of all requests; `Request[X]` is answered by an `X`. The tag `op` names the operation on the wire."""

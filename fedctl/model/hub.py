@@ -6,14 +6,17 @@ from typing import Any, Literal
 
 import msgspec
 
-EventKind = Literal["episode_stored", "episode_deleted", "agent_status", "token_revoked"]
+EventKind = Literal[
+    "episode_stored", "episode_deleted", "agent_status", "token_revoked", "worker_status", "items_pushed",
+    "items_claimed", "items_done", "items_released", "items_poisoned", "items_purged", "pool_paused", "pool_resumed",
+]  # fmt: skip
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of the change log: what happened to which thing, and when.
 
-    `subject` is the id of an episode, an agent or a token; `detail` is plain JSON (an agent's status, the agent
-    that stored an episode).
+    `subject` is the id of an episode, an agent, a worker or a token, or a pool's name; `detail` is plain JSON (a
+    status, the agent that stored an episode, the ids of the items that one call moved).
     """
 
     seq: int

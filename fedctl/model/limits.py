@@ -15,6 +15,7 @@ from fedctl.errors import UsageError
 EPISODE_MAX_BYTES = 1 << 20
 """An episode, as JSON."""
 ERROR_TEXT_MAX_BYTES = 64 << 10
+_CUT = " [cut]"
 FRAME_MAX_BYTES = 4 << 20
 """One frame on a socket, after authentication."""
 FIRST_FRAME_MAX_BYTES = 16 << 10
@@ -81,6 +82,14 @@ def check_text(what: str, value: object, *, empty_ok: bool = True, nul_ok: bool 
         raise UsageError(msg)
     _check_unicode(what, value)
     return value
+
+
+def cut_error(text: str) -> str:
+    """Return what is kept of an error's text: its beginning, marked, where it is too long."""
+    clean = text.encode(errors="replace")
+    if len(clean) <= ERROR_TEXT_MAX_BYTES:
+        return clean.decode()
+    return clean[: ERROR_TEXT_MAX_BYTES - len(_CUT)].decode(errors="ignore") + _CUT
 
 
 def check_unit_interval(what: str, value: object) -> float:

@@ -8,9 +8,11 @@ from fedctl.errors import Denied, UsageError
 from fedctl.messages import agent as a
 from fedctl.messages import hub as h
 from fedctl.messages import memory as m
+from fedctl.messages import pool as p
 from fedctl.messages import store as s
 from fedctl.messages import token as t
-from fedctl.operations import agent, hub, memory, reindex, store, token
+from fedctl.messages import worker as w
+from fedctl.operations import agent, hub, item, memory, pool, reindex, store, token, worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +54,27 @@ OPERATIONS: dict[type[Request[Any]], Operation] = {
     a.ListAgents: Operation("agent.list", agent.list_, "read", "agent"),
     a.GetAgent: Operation("agent.show", agent.show, "read", "agent"),
     a.StopAgent: Operation("agent.stop", agent.stop, "read", "agent"),
+    w.RegisterWorker: Operation("worker.register", worker.register, "write", "agent"),
+    w.BeatWorker: Operation("worker.heartbeat", worker.heartbeat, "write", "agent"),
+    w.ListWorkers: Operation("worker.list", worker.list_, "read", "agent"),
+    w.GetWorker: Operation("worker.show", worker.show, "read", "agent"),
+    w.SetWorkerStatus: Operation("worker.status", worker.set_status, "write", "agent"),
+    w.ReapWorkers: Operation("worker.reap", worker.reap, "write", "agent"),
+    p.PushItems: Operation("pool.push", item.push, "write", "agent"),
+    p.ClaimItems: Operation("pool.claim", item.claim, "write", "agent"),
+    p.CompleteItems: Operation("pool.complete", item.complete, "write", "agent"),
+    p.FailItems: Operation("pool.fail", item.fail, "write", "agent"),
+    p.ExtendItems: Operation("pool.extend", item.extend, "write", "agent"),
+    p.ReleaseItems: Operation("pool.release", item.release, "write", "agent"),
+    p.ReleaseWorker: Operation("pool.release_worker", item.release_worker, "write", "agent"),
+    p.ListPools: Operation("pool.list", pool.list_, "read", "agent"),
+    p.GetPool: Operation("pool.show", pool.show, "read", "agent"),
+    p.ListItems: Operation("pool.items", pool.items, "read", "agent"),
+    p.GetItem: Operation("pool.item", pool.item, "read", "agent"),
+    p.WaitFor: Operation("pool.wait", pool.wait, "read", "agent"),
+    p.RetryItems: Operation("pool.retry", pool.retry, "write", "agent"),
+    p.PurgePool: Operation("pool.purge", pool.purge, "write", "admin"),
+    p.PausePool: Operation("pool.pause", pool.pause, "write", "admin"),
     t.IssueToken: Operation("token.issue", token.issue, "write", "admin"),
     t.ListTokens: Operation("token.list", token.list_, "read", "admin"),
     t.RevokeToken: Operation("token.revoke", token.revoke, "write", "admin"),

@@ -14,9 +14,11 @@ from fedctl.store.database import Database, WriteLock, translated
 from fedctl.store.embedding import Embeddings
 from fedctl.store.index import Indexes
 from fedctl.store.memory import Episodes, metadata_matches
+from fedctl.store.pool import Pools
 from fedctl.store.setting import StoreSettings
 from fedctl.store.tenant import Tenants
 from fedctl.store.token import Tokens
+from fedctl.store.worker import Workers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +42,8 @@ class Store:
         self.indexes = Indexes(database)
         self.agents = Agents(database)
         self.tokens = Tokens(database)
+        self.workers = Workers(database)
+        self.pools = Pools(database)
 
     @classmethod
     def open(cls, home: Path, clock: Clock, *, create: bool, timeout_s: float = 30.0) -> Store:
@@ -50,7 +54,14 @@ class Store:
             Corrupt: What is there is no whole store of fedctl, or a newer one's.
             Denied: The files or their folder may not be read or written.
         """
-        path = home / FILE_NAME
+        return cls.open_file(home / FILE_NAME, clock, create=create, timeout_s=timeout_s)
+
+    @classmethod
+    def open_file(cls, path: Path, clock: Clock, *, create: bool, timeout_s: float = 30.0) -> Store:
+        """Open the store that is this file; its lock lies beside it, with the suffix `.lock`. Raises as `open`."""
+        home = path.parent
+        if path.suffix == ".lock" or not path.name:
+            raise UsageError(f"{path} is no name for a database", hint="it must not end in .lock")
         with translated(path):
             if not path.exists():
                 if home.exists() and not home.is_dir():
@@ -154,7 +165,7 @@ def _create(path: Path, clock: Clock, timeout_s: float) -> None:
                 hint=f"put the database back, or move {log.name} and {path.name}-shm aside to begin anew",
             )
         # With the lock held whatever lies here under this name was left by a process that died.
-        unborn = path.with_name("store.db.new")
+        unborn = path.with_name(f"{path.name}.new.db" if not path.suffix else f"{path.name}.new")
         for suffix in ("", "-journal", "-wal", "-shm"):
             path.with_name(unborn.name + suffix).unlink(missing_ok=True)
         os.close(os.open(unborn, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from fedctl.client.caller import Caller
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 WORKER = HERE / "worker.py"
@@ -212,6 +214,18 @@ def acked_ids(file: Path) -> list[str]:
         return []
     whole, _, _ = file.read_bytes().rpartition(b"\n")
     return whole.decode().split("\n") if whole else []
+
+
+def noted(file: Path) -> list[dict[str, Any]]:
+    """Return what a claimer has noted, an object for each answer it had."""
+    return [json.loads(line) for line in acked_ids(file)]
+
+
+def caller(home: Path, way: str = "local") -> Caller:
+    """Return what carries requests out: on the home itself, or at an address."""
+    from fedctl import bootstrap, config  # not before there is an interpreter that has it
+
+    return bootstrap.open_caller(config.load({"hub": "off" if way == "local" else way}, environment(home)), writes=True)
 
 
 def wait_for(condition: Any, what: str, within_s: float = 60.0) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fedctl.agent.process import Command
 from fedctl.errors import UsageError
+from fedctl.process import Command
 
 ENVIRONMENT = {"PATH": os.environ["PATH"]}
 

@@ -34,6 +34,32 @@ CONTRACT: dict[str, set[str]] = {
     "agent list": {"--watch"},
     "agent show": set(),
     "agent stop": set(),
+    "worker register": {"--pool", "--capability", "--heartbeat-interval", "--meta"},
+    "worker heartbeat": {"--every", "--meta", "--extend-leases"},
+    "worker list": {"--status", "--stale", "--capability", "--pool", "--limit"},
+    "worker show": set(),
+    "worker status": set(),
+    "worker reap": set(),
+    "pool push": {"--max-retries", "--priority", "--delay", "--at", "--key", "--requires", "--batch"},
+    "pool claim": {"--worker", "--count", "--lease", "--wait"},
+    "pool complete": {"--lease-id", "--result", "--then-push", "--episode", "--batch"},
+    "pool fail": {"--lease-id", "--error", "--retry-in", "--batch"},
+    "pool extend": {"--lease-id", "--lease", "--batch"},
+    "pool release": {"--lease-id", "--worker", "--batch"},
+    "pool work": {
+        "-j", "--jobs", "--worker", "--capability", "--lease", "--until-empty", "--once", "--max-items",
+        "--time-limit", "--grace",
+    },
+    "pool list": {"--limit"},
+    "pool show": set(),
+    "pool size": set(),
+    "pool items": {"--status", "--limit"},
+    "pool item": set(),
+    "pool wait": {"--timeout"},
+    "pool retry": {"--poisoned"},
+    "pool purge": {"--status", "-y", "--yes", "-n", "--dry-run"},
+    "pool pause": set(),
+    "pool resume": set(),
     "memory store": {
         "--task", "--input", "--output", "--reward", "--critique", "--success", "--session", "--agent", "--tokens-used",
         "--latency-ms", "--meta", "--id", "--batch",
@@ -97,7 +123,7 @@ def test_help_is_to_be_had_everywhere(fedctl, path):
 
 
 def test_a_noun_alone_shows_its_verbs(fedctl):
-    for noun in ("memory", "hub", "agent", "token", "store", "config"):
+    for noun in ("memory", "hub", "agent", "worker", "pool", "token", "store", "config"):
         result = fedctl(noun)
         assert result.code == 0
         assert "Commands:" in result.out

@@ -138,13 +138,30 @@ HEAVY = {
         ["memory", "stats"],
         ["config", "get", "tenant"],
         ["memory", "query", "x", "--mode", "keyword"],
+        ["pool", "push", "p", '{"a": 1}'],
+        ["pool", "push", "p", "--batch"],
+        ["pool", "claim", "p", "--worker", "w"],
+        ["pool", "claim", "empty", "--worker", "w", "--wait", "10ms", "--json"],
+        ["pool", "complete", "i", "--lease-id", "l", "--result", "1", "--then-push", "p", "2"],
+        ["pool", "complete", "--batch"],
+        ["pool", "fail", "i", "--lease-id", "l", "--error", "-"],
+        ["pool", "extend", "i", "--lease-id", "l"],
+        ["pool", "release", "--worker", "w"],
+        ["pool", "size", "p"],
+        ["pool", "items", "p"],
+        ["pool", "wait", "empty"],
+        ["worker", "register", "w"],
+        ["worker", "heartbeat", "w"],
+        ["worker", "list"],
     ],
 )
 def test_hot_commands_load_nothing_heavy(fedctl, argv):
     fedctl("memory", "store", "--task", "e", "--id", "e")
+    fedctl("pool", "push", "p", "1")
     command = [sys.executable, "-X", "importtime", "-m", "fedctl", *argv]
-    result = subprocess.run(command, capture_output=True, env=fedctl.environ, check=False)
-    assert result.returncode in (0, 4)
+    line = b'{"data": 1}' if "push" in argv else b'{"id": "i", "lease_id": "l"}'
+    result = subprocess.run(command, capture_output=True, env=fedctl.environ, check=False, input=line)
+    assert result.returncode in (0, 3, 4, 6)
     loaded = {line.rpartition("|")[2].strip() for line in result.stderr.decode().splitlines() if "|" in line}
     assert "fedctl" in loaded
     assert loaded & HEAVY == set()
@@ -207,6 +224,101 @@ def _an_agent(fedctl):
     assert json.loads(fedctl("memory", "get", kept, "--json").stdout)["agent_id"] == "scout"
     shown = json.loads(fedctl("agent", "show", "scout", "--json").stdout)
     assert (shown["status"], shown["episodes_stored"]) == ("dead", 1)
+
+
+@pytest.fixture
+def hub(fedctl):
+    started = fedctl("hub", "start", "--detach", "--port", "0", "--http-port", "0", "--json")
+    assert started.returncode == 0, started.stderr
+    yield json.loads(started.stdout)
+    fedctl("hub", "stop")
+
+
+def held(fedctl):
+    return [(one["status"], one["attempts"]) for one in json.loads(fedctl("pool", "items", "p", "--json").stdout)]
+
+
+def waiting_claims(fedctl, url):
+    """Return a claim that waits, on each of the three ways."""
+    elsewhere = Process(Path(fedctl.environ["FEDCTL_HOME"]).with_name("elsewhere"))
+    elsewhere.environ["FEDCTL_TOKEN"] = fedctl("token", "issue", "--tenant", "default", "-q").stdout.decode().strip()
+    claim = ["pool", "claim", "p", "--worker", "w", "--wait", "1m", "--json"]
+    return [fedctl.start("--hub", "off", *claim), fedctl.start(*claim), elsewhere.start("--hub", url, *claim)]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_waiting_claim_quietly_and_nothing_is_claimed(fedctl, hub, number, code):
+    for process in waiting_claims(fedctl, hub["url"]):
+        assert not select.select([process.stdout], [], [], 1.0)[0]
+        process.send_signal(number)
+        assert finish(process) == (code, b"", b"")
+    fedctl("pool", "push", "p", "1")
+    time.sleep(0.2)
+    assert held(fedctl) == [("pending", 0)]
+
+
+def test_a_push_wakes_who_waits_on_each_of_the_three_ways_once(fedctl, hub):
+    claims = waiting_claims(fedctl, hub["url"])
+    for process in claims:
+        assert not select.select([process.stdout], [], [], 0.7)[0]
+    for _ in claims:
+        fedctl("pool", "push", "p", "1")
+    answers = [json.loads(finish(process)[1]) for process in claims]
+    assert len({item["id"] for (item,) in answers}) == 3
+    assert len({item["lease_id"] for (item,) in answers}) == 3
+
+
+def test_what_nobody_reads_is_not_claimed_through_a_hub_either(fedctl, hub):
+    assert hub["ready"]
+    fedctl("pool", "push", "p", "1")
+    shell = ["/bin/sh", "-c", f"{sys.executable} -m fedctl pool claim p --worker w >&-"]
+    assert subprocess.run(shell, env=fedctl.environ, capture_output=True, check=False).returncode == 1
+    assert held(fedctl) == [("pending", 0)]
+
+
+def test_a_keeper_goes_on_while_its_hub_is_away_and_says_so_once(fedctl, hub):
+    fedctl("worker", "register", "w")
+    elsewhere = Process(Path(fedctl.environ["FEDCTL_HOME"]).with_name("elsewhere"))
+    elsewhere.environ["FEDCTL_TOKEN"] = fedctl("token", "issue", "--tenant", "default", "-q").stdout.decode().strip()
+    keeper = elsewhere.start("--hub", hub["url"], "worker", "heartbeat", "w", "--every", "50ms", "--jsonl")
+    assert read_line(keeper)["worker_id"] == "w"
+    fedctl("hub", "stop")
+    assert b"note: no heartbeat gets through, still trying" in keeper.stderr.readline()
+    port = hub["url"].rpartition(":")[2]
+    fedctl("hub", "start", "--detach", "--port", port, "--http-port", "0")
+    assert keeper.stderr.readline() == b"note: heartbeats get through again\n"
+    before = json.loads(fedctl("worker", "show", "w", "--json").stdout)["last_heartbeat"]
+    while json.loads(fedctl("worker", "show", "w", "--json").stdout)["last_heartbeat"] == before:
+        pass
+    keeper.send_signal(signal.SIGTERM)
+    assert finish(keeper) == (143, b"", b"")
+
+
+def test_a_keeper_of_an_old_incarnation_ends(fedctl):
+    fedctl("worker", "register", "w")
+    keeper = fedctl.start("worker", "heartbeat", "w", "--every", "50ms", "--jsonl")
+    read_line(keeper)
+    fedctl("worker", "register", "w")
+    code, _, err = finish(keeper)
+    assert (code, json.loads(err)["error"]["code"]) == (5, "conflict")
+
+
+def test_two_shells_share_the_work_and_a_third_waits_for_it(fedctl):
+    lines = b"".join(b'{"data":%d}\n' % number for number in range(12))
+    assert fedctl("pool", "push", "p", "--batch", input=lines).returncode == 0
+    one = f'"{sys.executable}" -m fedctl'
+    script = f"""
+        while item=$({one} pool claim p --worker "w$0" --format tsv --fields id,lease_id | tail -n +2) && [ -n "$item" ]
+        do set -- $item; {one} pool complete "$1" --lease-id "$2" -q || exit 1; done"""
+    workers = [
+        subprocess.Popen(["/bin/bash", "-c", script, str(n)], env=fedctl.environ, stderr=subprocess.PIPE)
+        for n in range(2)
+    ]
+    assert fedctl("pool", "wait", "p", "--timeout", "1m").returncode == 0
+    for worker in workers:
+        assert finish(worker)[2] == b""
+    done = json.loads(fedctl("pool", "items", "p", "--status", "done", "--json").stdout)
+    assert (len(done), {one["attempts"] for one in done}) == (12, {1})
 
 
 def test_watching_agents_goes_line_by_line(fedctl):

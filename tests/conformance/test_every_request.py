@@ -18,9 +18,12 @@ from fedctl.errors import FedctlError
 from fedctl.messages import agent as a
 from fedctl.messages import hub as h
 from fedctl.messages import memory as m
+from fedctl.messages import pool as p
 from fedctl.messages import store as s
 from fedctl.messages import token as t
+from fedctl.messages import worker as w
 from fedctl.model.episode import EpisodeDraft, EpisodeFilter
+from fedctl.model.pool import Completion, FollowUp, Item, ItemDraft, ItemFailure, Lease
 from fedctl.model.principal import Principal
 from fedctl.operations.table import OPERATIONS, request_types, run
 from fedctl.wire import codec, frames
@@ -31,6 +34,37 @@ NOW = "2026-01-01T00:00:00.000Z"
 
 def draft(id_: str, **fields: Any) -> EpisodeDraft:
     return EpisodeDraft(**{"id": id_, "task": "boil water", "created_at": NOW, **fields})
+
+
+def item(id_: str, **fields: Any) -> ItemDraft:
+    return ItemDraft(**{"id": id_, "data": id_, **fields})
+
+
+LEASES: dict[str, str] = {}
+"""Item -> the lease of who claimed it last on the way that is being tried."""
+
+
+def Held(id_: str, kind: Any = Lease, **fields: Any) -> Any:  # noqa: N802  it stands where a class would
+    """Make what names a lease that only the claim will tell."""
+    return kind(id=id_, lease_id=f"LEASE OF {id_}", **fields)
+
+
+def with_leases(request: Any) -> Any:
+    """Return a request with the leases that were told in the meantime."""
+    for name in ("leases", "failures", "completions"):
+        named = [
+            msgspec.structs.replace(one, lease_id=LEASES.get(one.id, "none")) if one.lease_id[:5] == "LEASE" else one
+            for one in getattr(request, name, ())
+        ]
+        if named:
+            request = msgspec.structs.replace(request, **{name: named})
+    return request
+
+
+def note_leases(answer: Any) -> None:
+    for one in [*getattr(answer, "items", ()), *getattr(answer, "claimed", ())]:
+        if isinstance(one, Item) and one.lease_id:
+            LEASES[one.id] = one.lease_id
 
 
 HEAVY = {
@@ -123,6 +157,100 @@ SCRIPT: list[Any] = [
     a.ListAgents(),
     a.GetAgent(id="a1"),
     a.GetAgent(id="absent"),
+    # -- workers
+    w.RegisterWorker(id="w1", host="h", pid=7, capabilities=["gpu"], pool="p", metadata=HEAVY, started_at=NOW),
+    w.RegisterWorker(id="w1", capabilities=["gpu"]),
+    w.RegisterWorker(id="../w1"),
+    w.RegisterWorker(id="w2", heartbeat_interval_ms=1),
+    w.BeatWorker(id="w1", metadata={"a": 1, "b": None}, extend_leases_ms=60_000, incarnation=2),
+    w.BeatWorker(id="w1", incarnation=1),
+    w.BeatWorker(id="absent"),
+    w.ListWorkers(),
+    w.ListWorkers(statuses=["active", "lost"], capability="gpu", pool="q", stale=True, silent_ms=0, limit=5),
+    w.GetWorker(id="w1"),
+    w.GetWorker(id="absent"),
+    # -- pools: pushing and claiming
+    p.PushItems(pool="p", items=[item("i1", data=HEAVY, requires=["gpu"]), item("i2", key="k", priority=3)], echo=True),
+    p.PushItems(
+        pool="p",
+        items=[
+            item("i1", data=HEAVY, requires=["gpu"]),
+            item("i1"),
+            item("x", data="i2", key="k"),
+            item("y", key="k"),
+            item(""),
+            item("n1", data=float("nan")),
+            item("n2", data="x " * 550_000),
+            item("n3", delay_ms=-1),
+            item("n4", available_at="soon"),
+            item("n5", requires=["a b"]),
+            item("n6", priority=2**40),
+        ],
+    ),
+    p.PushItems(pool="p", items=[item(f"many{number}") for number in range(1001)]),
+    p.PushItems(pool="../p", items=[item("i1")]),
+    p.PushItems(pool="p", items=[item("late", delay_ms=3_600_000), item("big", data="x " * 450_000, priority=-9)]),
+    p.ClaimItems(pool="p", worker_id="stranger", count=2),
+    p.ClaimItems(pool="p", worker_id="w1", lease_ms=100_000),
+    p.ClaimItems(pool="unused", worker_id="w1"),
+    p.ClaimItems(pool="unused", worker_id="w1", wait_ms=30),
+    p.ClaimItems(pool="p", worker_id="w1", count=0),
+    # -- leases
+    p.ExtendItems(leases=[Held("i1"), Lease(id="i2", lease_id="x"), Lease(id="absent", lease_id="x")], lease_ms=5000),
+    p.ReleaseItems(leases=[Held("big"), Lease(id="\n", lease_id="x")]),
+    p.FailItems(failures=[ItemFailure(id="i2", lease_id="x", error="no")], claim=None),
+    p.FailItems(failures=[Held("i2", ItemFailure, error="x " * 50_000, retry_in_ms=0)]),
+    p.FailItems(failures=[]),
+    p.CompleteItems(
+        completions=[
+            Held(
+                "i1",
+                Completion,
+                result=HEAVY,
+                then_push=[FollowUp(pool="next", item=item("n1", data=HEAVY))],
+                episode=draft("learned", reward=0.5),
+            ),
+            Completion(id="i2", lease_id="x", result=1),
+            Completion(id="absent", lease_id="x"),
+        ],
+        claim=p.ClaimItems(pool="next", worker_id="w1"),
+    ),
+    p.CompleteItems(completions=[Held("i1", Completion, result={"another": "result"})]),
+    p.CompleteItems(completions=[Held("n1", Completion, then_push=[FollowUp(pool="../x", item=item("n2"))])]),
+    p.CompleteItems(completions=[Held("n1", Completion, episode=draft("learned", task="other"))]),
+    p.CompleteItems(completions=[Held("n1", Completion, result="x " * 550_000)]),
+    p.ReleaseWorker(worker_id="w1", pool="p"),
+    p.ReleaseWorker(worker_id="w1"),
+    # -- looking, waiting
+    p.ListPools(),
+    p.GetPool(name="p"),
+    p.GetPool(name="unused"),
+    p.ListItems(pool="p", limit=2, count=True),
+    p.ListItems(pool="p", status="pending"),
+    p.ListItems(pool="p", limit=0),
+    p.GetItem(id="i1"),
+    p.GetItem(id="i2"),
+    p.GetItem(id="absent"),
+    p.WaitFor(ids=["i1"]),
+    p.WaitFor(pools=["p"], wait_ms=30),
+    p.WaitFor(ids=["absent"]),
+    p.WaitFor(),
+    # -- upkeep
+    p.ClaimItems(pool="next", worker_id="w1"),
+    p.FailItems(failures=[Held("n1", ItemFailure, poison=True)]),
+    p.RetryItems(ids=["n1", "i1", "absent"]),
+    p.RetryItems(pool="next"),
+    p.RetryItems(),
+    p.PausePool(name="p", paused=True),
+    p.ClaimItems(pool="p", worker_id="w1"),
+    p.PausePool(name="p", paused=False),
+    p.PurgePool(pool="p", dry_run=True),
+    p.PurgePool(pool="p", status="done"),
+    w.SetWorkerStatus(id="w1", status="terminated"),
+    w.SetWorkerStatus(id="w1", status="active"),
+    w.SetWorkerStatus(id="absent", status="lost"),
+    p.ClaimItems(pool="p", worker_id="w1"),
+    w.ReapWorkers(),
     # -- tokens
     t.IssueToken(tenant_id="acme", agent_id="a1", ttl_ms=60_000),
     t.IssueToken(tenant_id="../acme"),
@@ -165,7 +293,7 @@ class Loopback:
     def call(self, request: Any) -> Any:
         from fedctl.client import batches
 
-        plan = batches.plan(request, self._principal) if isinstance(request, m.StoreEpisodes) else None
+        plan = batches.plan(request, self._principal)
         if plan is not None:
             return plan.merge([self._call(part) for part in plan.parts])
         return self._call(request)
@@ -191,7 +319,7 @@ IDS = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 TOKENS = re.compile(r"[\w-]+\.[\w-]+\.[\w-]{86}")
 MEASURED = {
     "uptime_s", "latencies", "rss_bytes", "operations", "errors", "commits", "connections", "store_bytes", "size_bytes",
-    "acked_episodes", "expires_at", "pid", "age_s",
+    "acked_episodes", "expires_at", "pid", "age_s", "lease_id", "next_ms", "oldest_pending_s",
 }  # fmt: skip
 """What is measured, or differs from home to home."""
 
@@ -209,7 +337,9 @@ def plain(value: Any) -> Any:
 
 def outcome(caller: Any, request: Any) -> Any:
     try:
-        return plain(msgspec.to_builtins(caller.call(request)))
+        answer = caller.call(with_leases(request))
+        note_leases(answer)
+        return plain(msgspec.to_builtins(answer))
     except FedctlError as error:
         return type(error).__name__, plain(error.as_dict())
 
@@ -223,6 +353,7 @@ def settled(caller: Any) -> None:
 
 def told(caller: Any, script: list[Any]) -> list[tuple[str, Any]]:
     """Return what each request of a script comes to."""
+    LEASES.clear()
     outcomes = []
     for number, request in enumerate(script):
         if isinstance(request, m.QueryEpisodes | m.MemoryStats | m.PullEpisodes | s.CheckStore):

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 import fedctl.store.migrate as module
+from fedctl.clock import Clock
 from fedctl.errors import Corrupt
 from fedctl.messages import memory as m
 from fedctl.messages.store import CheckStore
@@ -13,6 +15,7 @@ from fedctl.model.episode import EpisodeFilter
 from fedctl.operations import index
 from fedctl.store.database import APPLICATION_ID, Database
 from fedctl.store.migrate import SCHEMA_VERSION, altered, check, migrate
+from fedctl.store.store import Store
 
 FILES = sorted((Path(module.__file__).parent / "migrations").glob("*.sql"))
 
@@ -92,6 +95,10 @@ def make_first(database: Database) -> None:
             if name not in wanted and name != "migrations":
                 database.run_script(f"DROP {type_} IF EXISTS {name}")
         database.run("DELETE FROM migrations WHERE number > 1")
+        database.run_script(
+            "ALTER TABLE changes RENAME TO newer; "
+            f"{wanted['changes'][1]}; INSERT INTO changes SELECT * FROM newer; DROP TABLE newer"
+        )
         database.run_script("pragma user_version = 1")
     assert {name: one for name, one in schema(database).items() if name != "migrations"} == wanted
 
@@ -168,3 +175,73 @@ def test_every_table_is_strict_and_every_constraint_has_a_name(database: Databas
                 assert (
                     word not in line or "CONSTRAINT" in line or "CONSTRAINT" in sql.split(line)[0].splitlines()[-1]
                 ), (name, line)
+
+
+# -- what an older fedctl left -------------------------------------------------------------------------------------
+
+
+def schema_of(database: Database) -> list[tuple[str, str]]:
+    rows = database.rows("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name")
+    return [(name, " ".join(sql.split())) for name, sql in rows]
+
+
+def bring_to(database: Database, version: int) -> None:
+    """Make a database as the fedctl of that schema made it."""
+    with database.write():
+        database.run_script(module._RECORD)
+        for number, file in enumerate(FILES[:version], start=1):
+            text = file.read_bytes()
+            database.run_script(text.decode())
+            database.run(
+                f"INSERT INTO migrations VALUES ({number}, '{file.stem}', '{hashlib.sha256(text).hexdigest()}', 1)"
+            )
+        database.run_script(f"pragma application_id = {APPLICATION_ID}; pragma user_version = {version}")
+
+
+def fill(database: Database) -> list[tuple[object, ...]]:
+    with database.write():
+        database.run("INSERT INTO tenants (key, name, created_at_ms) VALUES (1, 'a', 0), (2, 'b', 0)")
+        for seq, tenant, kind in ((3, 1, "episode_stored"), (4, 2, "agent_status"), (9, 1, "episode_deleted")):
+            database.run(
+                "INSERT INTO changes (seq, tenant_key, kind, subject, detail, at_ms)"
+                " VALUES (:seq, :tenant, :kind, 's', '{}', 5)",
+                {"seq": seq, "tenant": tenant, "kind": kind},
+            )
+    return database.rows("SELECT * FROM changes ORDER BY seq")
+
+
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
+def test_an_older_store_keeps_its_changes_and_takes_new_kinds_of_them(tmp_path: Path, version: int):
+    path = tmp_path / "store.db"
+    path.touch()
+    old = Database(path)
+    bring_to(old, version)
+    changes = fill(old)
+    old.close()
+    store = Store.open(tmp_path, Clock(), create=False)
+    assert store.database.rows("SELECT * FROM changes ORDER BY seq") == changes
+    assert check(store.database)
+    assert altered(store.database) == []
+    assert store.integrity() == []
+    with store.write():
+        store.changes.add(1, "items_pushed", "p", now_ms=7, detail={"ids": ["i"]})
+    assert store.changes.last_seq() == 10, "it goes on where it was"
+    fresh = Store.in_memory(Clock())
+    assert schema_of(store.database) == schema_of(fresh.database)
+    store.close()
+    fresh.close()
+
+
+def test_many_processes_may_meet_an_older_store_at_once(tmp_path: Path):
+    path = tmp_path / "store.db"
+    path.touch()
+    old = Database(path)
+    bring_to(old, 1)
+    fill(old)
+    old.close()
+    with ThreadPoolExecutor(8) as threads:
+        stores = list(threads.map(lambda _: Store.open(tmp_path, Clock(), create=False), range(8)))
+    for store in stores:
+        assert check(store.database)
+        assert len(store.database.rows("SELECT number FROM migrations")) == SCHEMA_VERSION
+        store.close()

@@ -1,0 +1,175 @@
+"""Lines in, items changed, one outcome a line: what `--batch` of `fedctl pool` does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from fedctl.cli import intake
+from fedctl.cli.intake import Document, Line
+from fedctl.cli.values import duration, future
+from fedctl.clock import Clock
+from fedctl.config import did_you_mean
+from fedctl.errors import UsageError
+from fedctl.model.episode import EpisodeDraft
+from fedctl.model.limits import FRAME_MAX_BYTES
+from fedctl.model.pool import Completion, FollowUp, Item, ItemDraft, ItemFailure, Lease
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fedctl.cli.command import Invocation
+    from fedctl.messages.base import Request
+    from fedctl.messages.pool import ItemResult, ItemResults
+
+S = TypeVar("S", bound=msgspec.Struct)
+_ITEM = frozenset(Item.__struct_fields__)
+
+
+def run(
+    ctx: Invocation,
+    read: Callable[[Document], S],
+    request: Callable[[list[S]], Request[ItemResults]],
+    *,
+    writes: bool = False,
+) -> int:
+    """Carry out the lines of stdin, in requests of up to 1,000, and answer each in its place; return the exit code."""
+    if ctx.session.fields:
+        raise UsageError("--batch answers with JSON lines of its own: --fields has no say in it")
+    stream = ctx.stdin.take("--batch")
+    lines = (None if item is None else _line(*item, read) for item in intake.read_lines(stream))
+    refused = 0
+    with ctx.caller(writes=writes) as caller:
+        for together in intake.in_requests(lines):
+            drafts = [line.draft for line in together if line.draft is not None]
+            results = iter(caller.call(request(drafts)).results if drafts else ())
+            for line in together:
+                answer = _refused(line) if line.draft is None else _answer(line, next(results))
+                refused += not answer["ok"]
+                ctx.screen.raw(msgspec.json.encode(answer) + b"\n")
+            ctx.screen.flush()
+    return intake.partial(refused)
+
+
+def _line(number: int, raw: bytes | None, read: Callable[[Document], S]) -> Line[S]:
+    too_long = UsageError(f"the line is longer than 4 MiB ({FRAME_MAX_BYTES} bytes)")
+    # The line itself is about as long as what it becomes in a request.
+    return intake.read_line(
+        number, raw, "a line", lambda document, line: Line(number, read(document), None, None, len(line)), too_long
+    )
+
+
+def _refused(line: Line[S]) -> Document:
+    error = None if line.error is None else line.error.as_dict()
+    return {"ok": False, "line": line.number, "id": None, "error": error}
+
+
+def _answer(line: Line[S], result: ItemResult) -> Document:
+    if not result.ok:
+        return {"ok": False, "line": line.number, "id": result.id, "error": result.error}
+    answer: Document = {"ok": True, "id": result.id, "existing": result.existing}
+    if isinstance(line.draft, Completion):
+        answer["pushed"] = result.pushed_ids
+        answer["episode"] = None if result.episode is None else result.episode.id
+    return answer
+
+
+# -- what a line may hold -----------------------------------------------------------------------------------------
+
+
+def draft(document: Document) -> ItemDraft:
+    """Return an item to push; `delay` and `at` say in the words of the command line when it can be claimed."""
+    document = _known(document, ItemDraft, "delay", "at")
+    _in_ms(document, "delay")
+    if "at" in document:
+        document["available_at"] = future(_text("at", document.pop("at")))
+    return intake.convert({"id": Clock().new_id(), **document}, ItemDraft)
+
+
+def completion(lease_id: str | None) -> Callable[[Document], Completion]:
+    """Return the reader of items that are done."""
+
+    def read(document: Document) -> Completion:
+        held = _held(_known(document, Completion), lease_id)
+        follow_ups = held.get("then_push", [])
+        if not isinstance(follow_ups, list):
+            raise UsageError("then_push is a list of items, each with its pool")
+        held["then_push"] = [_follow_up(one) for one in follow_ups]
+        if "episode" in held:
+            held["episode"] = episode(held["episode"])
+        return intake.convert(held, Completion)
+
+    return read
+
+
+def failure(lease_id: str | None) -> Callable[[Document], ItemFailure]:
+    """Return the reader of items that failed; `retry_in` is a duration in words."""
+
+    def read(document: Document) -> ItemFailure:
+        held = _held(_known(document, ItemFailure, "retry_in"), lease_id)
+        _in_ms(held, "retry_in")
+        return intake.convert(held, ItemFailure)
+
+    return read
+
+
+def lease(lease_id: str | None) -> Callable[[Document], Lease]:
+    """Return the reader of leases; a whole record, as claim answers with it, is taken for its own."""
+
+    def read(document: Document) -> Lease:
+        held = _held(_known(document, Lease, *_ITEM), lease_id)
+        return intake.convert({"id": held.get("id"), "lease_id": held["lease_id"]}, Lease)
+
+    return read
+
+
+def episode(document: Any) -> EpisodeDraft:
+    """Return an episode to store."""
+    if not isinstance(document, dict):
+        raise UsageError("an episode is a JSON object", hint='{"task": ..., "output": ..., "reward": ...}')
+    named = _known(document, EpisodeDraft)
+    return intake.convert({"id": Clock().new_id(), **named}, EpisodeDraft)
+
+
+def _follow_up(document: Any) -> FollowUp:
+    if not isinstance(document, dict) or "pool" not in document:
+        raise UsageError("what then_push lists are objects, each with its pool", hint='{"pool": ..., "data": ...}')
+    rest = {name: value for name, value in document.items() if name != "pool"}
+    return FollowUp(pool=_text("pool", document["pool"]), item=draft(rest))
+
+
+def _known(document: Document, kind: type[msgspec.Struct], *more: str) -> Document:
+    """Return a copy of a line; `UsageError` if it holds what nobody would look at."""
+    known = [*kind.__struct_fields__, *(name for name in more if name not in kind.__struct_fields__)]
+    for name in document:
+        if name not in known:
+            hint = did_you_mean(name, known) or f"the fields are {', '.join(known)}"
+            if kind is ItemDraft:
+                hint = did_you_mean(name, known) or 'what the worker is to see goes into data: {"data": {...}}'
+            raise UsageError(f"{name!r} is not a field of this line", hint=hint)
+    # Absent is null, and null absent; only what is JSON of its own may be null and mean it.
+    return {name: value for name, value in document.items() if value is not None or name in ("data", "result")}
+
+
+def _held(document: Document, lease_id: str | None) -> Document:
+    """Return the line with the lease that all without one of their own have."""
+    held = {"lease_id": lease_id, **document}
+    if held["lease_id"] is None:
+        raise UsageError("lease_id is missing", hint="it comes with the claimed item")
+    return held
+
+
+def _in_ms(document: Document, name: str) -> None:
+    """Read a duration in words into the field that counts it in ms."""
+    if name not in document:
+        return
+    if f"{name}_ms" in document:
+        raise UsageError(f"{name} and {name}_ms say the same thing twice")
+    document[f"{name}_ms"] = duration(_text(name, document.pop(name)))
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise UsageError(f"{name} is a text")
+    return value

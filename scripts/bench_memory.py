@@ -441,7 +441,7 @@ def graphs(args: argparse.Namespace, folder: Path, report: common.Report) -> Non
     texts = common.Texts(seed=2)
     questions = [texts.question() for _ in range(QUESTIONS)]
     rows = []
-    for size in (10_000, 20_000) if args.quick else (20_000, 50_000, 100_000, 200_000):
+    for size in (10_000, 20_000) if args.quick else (20_000, 40_000, 50_000, 100_000, 200_000):
         home = Home(folder / f"{size}", FixedEmbedder(vectors, real))
         context = home.context
         fill(home, size, vectors)

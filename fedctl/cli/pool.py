@@ -19,7 +19,9 @@ from fedctl.clock import Clock
 from fedctl.errors import (
     Conflict,
     Denied,
+    DiskFull,
     Empty,
+    Failure,
     FedctlError,
     Findings,
     Partial,
@@ -245,9 +247,11 @@ def _given_back_if_unsaid(ctx: Invocation, request: ClaimItems) -> Iterator[None
         yield
     except (UsageError, Denied, Conflict):
         raise
-    except BaseException:
+    except BaseException as error:
         with suppress(FedctlError), ctx.caller() as caller:
-            caller.call(ReleaseWorker(worker_id=request.worker_id, lease_id=request.lease_id))
+            back = caller.call(ReleaseWorker(worker_id=request.worker_id, lease_id=request.lease_id)).results
+            if back and isinstance(error, (DiskFull, Failure)):  # where the answer was to go
+                error.hint = "what was claimed is given back"
         raise
 
 
@@ -301,7 +305,7 @@ def complete(
         episode=None if episode is None else _episode(ctx, episode),
     )
     with ctx.caller() as caller:
-        answer = _only(caller.call(CompleteItems(completions=[done])).results)
+        answer = _only(caller.call(CompleteItems(completions=[done], echo=True)).results)
         record = _record(caller, answer)
         pushed = {one.id: one for one in answer.pushed}
         record |= {
@@ -365,7 +369,7 @@ def fail(
         retry_in_ms=retry_in or 0,
     )
     with ctx.caller() as caller:
-        record = _record(caller, _only(caller.call(FailItems(failures=[failure])).results))
+        record = _record(caller, _only(caller.call(FailItems(failures=[failure], echo=True)).results))
     ctx.screen.done(record, ITEM)
     return None
 
@@ -386,7 +390,7 @@ def extend(
         return lines.run(ctx, read, lambda leases: ExtendItems(leases=leases, lease_ms=lease))
     held = _held(ctx, item, lease_id)
     with ctx.caller() as caller:
-        record = _record(caller, _only(caller.call(ExtendItems(leases=[held], lease_ms=lease)).results))
+        record = _record(caller, _only(caller.call(ExtendItems(leases=[held], lease_ms=lease, echo=True)).results))
     ctx.screen.done(record, ITEM)
     return None
 
@@ -427,7 +431,7 @@ def release(
         return None
     held = _held(ctx, item, lease_id)
     with ctx.caller() as caller:
-        record = _record(caller, _only(caller.call(ReleaseItems(leases=[held])).results))
+        record = _record(caller, _only(caller.call(ReleaseItems(leases=[held], echo=True)).results))
     ctx.screen.done(record, ITEM)
     return None
 

@@ -12,8 +12,9 @@ from fedctl.model.pool import LEASE_MS, Attempt, Completion, Item, ItemDraft, It
 class ItemResult(Answer, frozen=True, kw_only=True):
     """What one line of a batch came to.
 
-    `item` is its record after the change; `existing` says that nothing was changed because it was so already.
-    `pushed_ids` names what follows from it, `pushed` are their records. Records come as many as fit in a page.
+    `existing` says that nothing was changed because it was so already; `pushed_ids` names what follows from it. Where
+    the request says `echo`, `item` is its record after the change and `pushed` are those of what follows: as many as
+    fit in a page.
     """
 
     ok: bool
@@ -73,30 +74,34 @@ class ClaimItems(Request[ClaimAnswer], frozen=True, kw_only=True, tag="pool.clai
 
 
 class CompleteItems(Request[ItemResults], frozen=True, kw_only=True, tag="pool.complete"):
-    """Finish claimed items; `claim` takes the next ones in the same commit."""
+    """Finish claimed items; `claim` takes the next ones in the same commit. `echo`: answer with the records."""
 
     completions: list[Completion]
     claim: ClaimItems | None = None
+    echo: bool = False
 
 
 class FailItems(Request[ItemResults], frozen=True, kw_only=True, tag="pool.fail"):
-    """Give claimed items back as failed; `claim` takes the next ones in the same commit."""
+    """Give claimed items back as failed; `claim` takes the next ones in the same commit. `echo` as there."""
 
     failures: list[ItemFailure]
     claim: ClaimItems | None = None
+    echo: bool = False
 
 
 class ExtendItems(Request[ItemResults], frozen=True, kw_only=True, tag="pool.extend"):
-    """Let leases end `lease_ms` from now."""
+    """Let leases end `lease_ms` from now. `echo`: answer with the records."""
 
     leases: list[Lease]
     lease_ms: int = LEASE_MS
+    echo: bool = False
 
 
 class ReleaseItems(Request[ItemResults], frozen=True, kw_only=True, tag="pool.release"):
-    """Give claimed items back: the attempt does not count."""
+    """Give claimed items back: the attempt does not count. `echo`: answer with the records."""
 
     leases: list[Lease]
+    echo: bool = False
 
 
 class ReleaseWorker(Request[ItemResults], frozen=True, kw_only=True, tag="pool.release_worker"):

@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from fedctl.errors import Conflict, FedctlError, NotFound, UsageError, from_code
 from fedctl.messages import pool as p
@@ -188,16 +189,7 @@ def claim(ctx: Context, who: Principal, request: p.ClaimItems) -> p.ClaimAnswer:
     """Claim items: what is due and what has expired first becomes pending again, in the same transaction."""
     _check_claim(request)
     with ctx.store.write():
-        # Nothing is made but the home: an unused pool is empty.
-        tenant_key = ctx.store.tenants.key(who.tenant_id)
-        pool = None if tenant_key is None else ctx.store.pools.get(tenant_key, request.pool)
-        capabilities = _of_worker(ctx, tenant_key, request.worker_id)
-        if tenant_key is None or pool is None:
-            return p.ClaimAnswer(items=[])
-        items = _claim(ctx, tenant_key, pool, request, capabilities)
-        due_ms = None if items or pool.paused else ctx.store.pools.next_due_ms(pool)
-    next_ms = None if due_ms is None else max(0, due_ms - ctx.clock.steady_ms())
-    return p.ClaimAnswer(items=items, next_ms=next_ms)
+        return _claim(ctx, who, request)
 
 
 def _check_claim(request: p.ClaimItems) -> None:
@@ -225,42 +217,53 @@ def _of_worker(ctx: Context, tenant_key: int | None, worker_id: str) -> frozense
     return capabilities
 
 
-def _claim(
-    ctx: Context, tenant_key: int, pool: PoolRow, request: p.ClaimItems, capabilities: frozenset[str]
-) -> list[Item]:
-    now_ms, steady_ms = ctx.clock.now_ms(), ctx.clock.steady_ms()
-    pools = ctx.store.pools
+def _claim(ctx: Context, who: Principal, request: p.ClaimItems) -> p.ClaimAnswer:
+    """Claim inside a write transaction."""
+    # Nothing is made but the home: an unused pool is empty.
+    tenant_key = ctx.store.tenants.key(who.tenant_id)
+    capabilities = _of_worker(ctx, tenant_key, request.worker_id)
+    pools, steady_ms = ctx.store.pools, ctx.clock.steady_ms()
+    head = None if tenant_key is None else pools.head(tenant_key, request.pool)
+    if tenant_key is None or head is None:
+        return p.ClaimAnswer(items=[])
     found: list[ItemRow] = []
-    more = True
-    while more and not found:
-        more = _sweep(ctx, tenant_key, pool, steady_ms)
-        if pool.paused:
-            return []
-        for key, required in pools.requirements(pool):
+    more = head.next_due_ms is not None and head.next_due_ms <= steady_ms
+    while True:
+        more = more and _sweep(ctx, tenant_key, head.pool, steady_ms)
+        if head.pool.paused:
+            return p.ClaimAnswer(items=[])
+        for key, required in head.requirements:
             if required == "[]" or capabilities.issuperset(msgspec.json.decode(required)):
                 found += pools.claimable(key, limit=request.count, most=limits.PAGE_MAX_BYTES)
-    found.sort(key=lambda row: (-row.priority, row.seq))
-    # A page of items fits into a frame, as everywhere.
+        if found or not more:
+            break
+    if not found:
+        due_ms = pools.next_due_ms(head.pool)
+        return p.ClaimAnswer(items=[], next_ms=None if due_ms is None else max(0, due_ms - steady_ms))
+    if len(head.requirements) > 1:
+        found.sort(key=lambda row: (-row.priority, row.seq))
+    taken = _taken(found[: request.count], request, now_ms=ctx.clock.now_ms(), until_ms=steady_ms + request.lease_ms)
+    pools.claim(taken)
+    log_change(ctx, tenant_key, "items_claimed", request.pool, [row.id for row in taken], worker_id=request.worker_id)
+    return p.ClaimAnswer(items=[to_item(row) for row in taken])
+
+
+def _taken(rows: Sequence[ItemRow], request: p.ClaimItems, *, now_ms: int, until_ms: int) -> list[ItemRow]:
+    """Return the rows as they are once claimed: as many as fit in a page, for that fits into a frame."""
     taken: list[ItemRow] = []
     room = limits.PAGE_MAX_BYTES
-    for row in found[: request.count]:
+    random = os.urandom(16 * len(rows)).hex()
+    for place, row in enumerate(rows):
         room -= len(row.data.encode()) + len((row.error or "").encode())
         if room < 0 and taken:
             break
         taken.append(
-            row._replace(
-                status="claimed",
-                attempts=row.attempts + 1,
-                claimed_by=request.worker_id,
-                claimed_at_ms=now_ms,
-                lease_id=request.lease_id or os.urandom(16).hex(),
-                lease_expires_at_ms=steady_ms + request.lease_ms,
+            replace(
+                row, status="claimed", attempts=row.attempts + 1, claimed_by=request.worker_id, claimed_at_ms=now_ms,
+                lease_id=request.lease_id or random[32 * place : 32 * place + 32], lease_expires_at_ms=until_ms,
             )
-        )
-    if taken:
-        pools.claim(taken)
-        log_change(ctx, tenant_key, "items_claimed", pool.name, [row.id for row in taken], worker_id=request.worker_id)
-    return [to_item(row) for row in taken]
+        )  # fmt: skip
+    return taken
 
 
 def _sweep(ctx: Context, tenant_key: int, pool: PoolRow, steady_ms: int) -> bool:
@@ -273,10 +276,6 @@ def _sweep(ctx: Context, tenant_key: int, pool: PoolRow, steady_ms: int) -> bool
     expired = ctx.store.pools.expired(pool, steady_ms, most)
     _take_back(ctx, tenant_key, expired, "expired", "the lease ran out")
     return due == most or len(expired) == most
-
-
-def _claim_next(ctx: Context, who: Principal, request: p.ClaimItems | None) -> list[Item]:
-    return [] if request is None else claim(ctx, who, request).items
 
 
 # -- ending an attempt ---------------------------------------------------------------------------------------------
@@ -303,7 +302,9 @@ def complete(ctx: Context, who: Principal, request: p.CompleteItems) -> p.ItemRe
             assert tenant is not None
             ctx.store.pools.finish(list(finished.values()))
             log_by_pool(ctx, tenant.key, "items_done", finished.values())
-        claimed = _claim_next(ctx, who, request.claim)
+        if request.echo:
+            results = _with_items(ctx, who, results)
+        claimed = [] if request.claim is None else _claim(ctx, who, request.claim).items
     return p.ItemResults(results=within_a_page(results, beside=claimed), claimed=claimed)
 
 
@@ -315,22 +316,23 @@ def _complete(
         raise unknown(one.id)
     if row.status == "done" and row.lease_id == one.lease_id:
         if row.result is not None and _same(result, row.result):
-            return p.ItemResult(ok=True, id=row.id, existing=True, item=to_item(row))
+            return p.ItemResult(ok=True, id=row.id, existing=True)
         raise Conflict(f"the item {row.id} is done with another result", details={"status": row.status})
     _check_lease(row, one.lease_id)
-    row = row._replace(
-        status="done", lease_expires_at_ms=None, finished_at_ms=ctx.clock.now_ms(), result=result, error=None
+    row = replace(
+        row, status="done", lease_expires_at_ms=None, finished_at_ms=ctx.clock.now_ms(), result=result, error=None
     )
-    follows = one.then_push or one.episode is not None
-    pushed, episode = _follow(ctx, who, one, [*finished.values(), row]) if follows else ([], None)
+    if not one.then_push and one.episode is None:
+        finished[row.id] = row
+        return p.ItemResult(ok=True, id=row.id)
+    pushed, episode = _follow(ctx, who, one, [*finished.values(), row])
     finished[row.id] = row
-    ids = [item.id for item in pushed]
-    return p.ItemResult(ok=True, id=row.id, item=to_item(row), pushed_ids=ids, pushed=pushed, episode=episode)
+    return p.ItemResult(ok=True, id=row.id, pushed_ids=pushed, episode=episode)
 
 
 def _follow(
     ctx: Context, who: Principal, one: Completion, finished: Sequence[ItemRow]
-) -> tuple[list[Item], StoreResult | None]:
+) -> tuple[list[str], StoreResult | None]:
     """Push what follows and store what was learned; if any of it is refused, so is the completion.
 
     What is `finished` is so before anything follows: its deduplication key is free for its successor.
@@ -350,8 +352,7 @@ def _follow(
             (episode,) = memory.store(ctx, who, StoreEpisodes(episodes=[one.episode])).results
             _raise_if_refused(episode.error)
         _check_whole(one)
-        rows = rows_of(ctx, tenant_of(ctx, who), ids)
-        return [to_item(rows[item_id]) for item_id in ids], episode
+        return ids, episode
 
 
 def _check_result(one: Completion) -> str:
@@ -406,7 +407,9 @@ def fail(ctx: Context, who: Principal, request: p.FailItems) -> p.ItemResults:
 
     with ctx.store.write():
         results = _settle(ctx, who, request.failures, failed, "failed")
-        claimed = _claim_next(ctx, who, request.claim)
+        if request.echo:
+            results = _with_items(ctx, who, results)
+        claimed = [] if request.claim is None else _claim(ctx, who, request.claim).items
     return p.ItemResults(results=within_a_page(results, beside=claimed), claimed=claimed)
 
 
@@ -415,6 +418,8 @@ def release(ctx: Context, who: Principal, request: p.ReleaseItems) -> p.ItemResu
     check_batch(request.leases)
     with ctx.store.write():
         results = _settle(ctx, who, request.leases, lambda _, row: _released(ctx, row), "released")
+        if request.echo:
+            results = _with_items(ctx, who, results)
     return p.ItemResults(results=within_a_page(results))
 
 
@@ -458,7 +463,7 @@ def _settle(
             continue
         before.append(row)
         after.append(changed)
-        results.append(p.ItemResult(ok=True, id=row.id, item=to_item(changed)))
+        results.append(p.ItemResult(ok=True, id=row.id))
     if before:
         assert tenant is not None
         _put_back(ctx, tenant.key, before, after, outcome, None)
@@ -479,6 +484,8 @@ def extend(ctx: Context, who: Principal, request: p.ExtendItems) -> p.ItemResult
             except FedctlError as error:
                 results.append(refused(one.id, error))
         ctx.store.pools.extend(longer)
+        if request.echo:
+            results = _with_items(ctx, who, results)
     return p.ItemResults(results=within_a_page(results))
 
 
@@ -488,9 +495,9 @@ def _extend(one: Lease, rows: dict[str, ItemRow], until_ms: int, longer: list[It
     if row is None:
         raise unknown(one.id)
     _check_lease(row, one.lease_id)
-    row = row._replace(lease_expires_at_ms=until_ms)
+    row = replace(row, lease_expires_at_ms=until_ms)
     longer.append(row)
-    return p.ItemResult(ok=True, id=row.id, item=to_item(row))
+    return p.ItemResult(ok=True, id=row.id)
 
 
 def take_from_worker(ctx: Context, tenant_key: int, worker_id: str, outcome: Outcome, why: str | None) -> int:
@@ -529,7 +536,7 @@ def _put_back(  # noqa: PLR0913
 
 def _given_back(ctx: Context, row: ItemRow, *, error: str | None, poisoned: bool, retry_in_ms: int = 0) -> ItemRow:
     status = "poisoned" if poisoned else "delayed" if retry_in_ms else "pending"
-    return row._replace(
+    return replace(row,
         status=status, error=error, claimed_by=None, claimed_at_ms=None, lease_id=None, lease_expires_at_ms=None,
         available_at_ms=ctx.clock.steady_ms() + retry_in_ms if status == "delayed" else row.available_at_ms,
         finished_at_ms=ctx.clock.now_ms() if poisoned else None,
@@ -537,7 +544,7 @@ def _given_back(ctx: Context, row: ItemRow, *, error: str | None, poisoned: bool
 
 
 def _released(ctx: Context, row: ItemRow) -> ItemRow:
-    return _given_back(ctx, row._replace(attempts=row.attempts - 1), error=row.error, poisoned=False)
+    return _given_back(ctx, replace(row, attempts=row.attempts - 1), error=row.error, poisoned=False)
 
 
 def _check_lease(row: ItemRow, lease_id: str) -> None:
@@ -567,18 +574,25 @@ def rows_of(ctx: Context, tenant: Tenant | None, ids: Sequence[str]) -> dict[str
 
 
 def _with_items(ctx: Context, who: Principal, results: list[p.ItemResult]) -> list[p.ItemResult]:
-    rows = rows_of(ctx, tenant_of(ctx, who), [one.id for one in results if one.ok])
-    return [msgspec.structs.replace(one, item=to_item(rows[one.id])) if one.ok else one for one in results]
+    """Return the results with the records of their items, and of those that follow."""
+    ids = [item_id for one in results if one.ok for item_id in (one.id, *one.pushed_ids)]
+    items = {item_id: to_item(row) for item_id, row in rows_of(ctx, tenant_of(ctx, who), ids).items()}
+    return [
+        replace(one, item=items[one.id], pushed=[items[item_id] for item_id in one.pushed_ids]) if one.ok else one
+        for one in results
+    ]
 
 
 def within_a_page(results: list[p.ItemResult], *, beside: Sequence[Item] = ()) -> list[p.ItemResult]:
     """Return the results with as many of their records as fit in a page, next to other items: an answer is a frame."""
+    if not any(one.item for one in results):
+        return results
     room = limits.PAGE_MAX_BYTES - sum(_weight(item) for item in beside)
     kept = []
     for one in results:
         records = [*([] if one.item is None else [one.item]), *one.pushed]
         room -= sum(_weight(item) for item in records) if room > 0 else 0
-        kept.append(one if room > 0 or not records else msgspec.structs.replace(one, item=None, pushed=[]))
+        kept.append(one if room > 0 or not records else replace(one, item=None, pushed=[]))
     return kept
 
 

@@ -198,7 +198,7 @@ def _retry(
         held = None if pool is None else ctx.store.pools.held_key(pool, row.key)
         if held is not None or any(one.key == row.key and one.pool == row.pool for one in again):
             raise Conflict(f"another unfinished item has the key {row.key!r} of the item {item_id}")
-    row = row._replace(status="pending", attempts=0, finished_at_ms=None)
+    row = msgspec.structs.replace(row, status="pending", attempts=0, finished_at_ms=None)
     again.append(row)
     return p.ItemResult(ok=True, id=row.id, item=to_item(row))
 

@@ -31,9 +31,11 @@ class Changes:
         self, tenant_key: int, kind: EventKind, subject: str, *, now_ms: int, detail: dict[str, Any] | None = None
     ) -> int:
         """Append one change and return its sequence. Inside a write transaction."""
-        number = self.last_seq() + 1
-        self.add_all(tenant_key, kind, [(number, subject, detail)], now_ms=now_ms)
-        return number
+        return self._db.insert(
+            self._sql["add_next"],
+            {"tenant_key": tenant_key, "kind": kind, "subject": subject,
+             "detail": msgspec.json.encode(detail).decode() if detail else None, "now_ms": now_ms},
+        )  # fmt: skip
 
     def add_all(
         self, tenant_key: int, kind: EventKind, changes: Iterable[tuple[int, str, dict[str, Any] | None]], *,

@@ -25,7 +25,19 @@ class PoolRow(NamedTuple):
     paused: bool
 
 
-class ItemRow(NamedTuple):
+class PoolHead(NamedTuple):
+    """What a claim needs to know of a pool, in one question.
+
+    `next_due_ms`: when something could be claimed that cannot be now: a delayed item, or one whose lease runs out.
+    `requirements`: (key, capabilities as a sorted JSON list) of what its items require.
+    """
+
+    pool: PoolRow
+    next_due_ms: int | None
+    requirements: list[tuple[int, str]]
+
+
+class ItemRow(msgspec.Struct, frozen=True, gc=False):
     """An item as it is stored: times in milliseconds, JSON as text, `delayed` a status of its own."""
 
     seq: int
@@ -86,6 +98,16 @@ class Pools:
             found = self.get(tenant_key, name)
             assert found is not None
         return found
+
+    def head(self, tenant_key: int, name: str) -> PoolHead | None:
+        """Return the pool as a claim wants to know it, or None where none was ever used."""
+        rows = self._db.rows(self._sql["head"], {"tenant_key": tenant_key, "name": name})
+        if not rows:
+            return None
+        key, paused, delayed_ms, leased_ms, *_ = rows[0]
+        due = [at_ms for at_ms in (delayed_ms, leased_ms) if at_ms is not None]
+        requirements = [(row[4], row[5]) for row in rows if row[4] is not None]
+        return PoolHead(PoolRow(key, name, bool(paused)), min(due, default=None), requirements)
 
     def all(self, tenant_key: int) -> list[PoolRow]:
         """Return the tenant's pools by name."""
@@ -223,6 +245,8 @@ class Pools:
         Fewer than `limit` where they hold more than `most` characters.
         """
         parameters = {"requirement_key": requirement_key, "limit": limit}
+        if limit == 1:
+            return [ItemRow(*row) for row in self._db.rows(self._sql["claimable"], parameters)]
         return [ItemRow(*row) for row in self._db.rows_until(self._sql["claimable"], parameters, _weight, most)]
 
     def claim(self, items: Sequence[ItemRow]) -> None:

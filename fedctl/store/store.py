@@ -187,4 +187,4 @@ def _create(path: Path, clock: Clock, timeout_s: float) -> None:
         finally:
             os.close(folder)
     finally:
-        lock.release()
+        lock.close()

@@ -160,7 +160,7 @@ def test_any_json_value_passes(value: object):
 )
 def test_a_value_that_is_no_json_is_found_wherever_it_hides(value: object, bad: object):
     for hiding in (bad, [value, bad], {"a": value, "b": [bad]}, [[{"c": (value, bad)}]]):
-        complaint(limits.check_json, "input", hiding)
+        assert complaint(limits.encode_json, "input", hiding) == complaint(limits.check_json, "input", hiding)
 
 
 def nested(depth: int, kind: str) -> object:
@@ -174,6 +174,10 @@ def nested(depth: int, kind: str) -> object:
 def test_32_levels_are_deep_enough_and_33_are_not(kind: str):
     limits.check_json("input", nested(32, kind))
     assert "32" in complaint(limits.check_json, "input", nested(33, kind))
+    assert limits.encode_json("input", nested(32, kind)) == json.dumps(nested(32, kind), separators=(",", ":"))
+    assert "32" in complaint(limits.encode_json, "input", nested(33, kind))
+    wide = [nested(20, kind)] * 9
+    assert limits.encode_json("input", wide) == json.dumps(wide, separators=(",", ":"))
 
 
 def test_a_hundred_thousand_levels_and_a_circle_are_refused_without_a_crash():
@@ -181,10 +185,12 @@ def test_a_hundred_thousand_levels_and_a_circle_are_refused_without_a_crash():
     circle: list[object] = []
     circle.append(circle)
     complaint(limits.check_json, "input", circle)
+    complaint(limits.encode_json, "input", circle)
+    complaint(limits.encode_json, "input", nested(100_000, "list"))
 
 
 @given(JSON)
 def test_what_passes_can_be_written_as_json_and_read_back(value: object):
     limits.check_json("input", value)
-    written = msgspec.json.encode(value)
+    written = limits.encode_json("input", value)
     assert json.dumps(msgspec.json.decode(written)) == json.dumps(value)

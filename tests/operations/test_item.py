@@ -59,20 +59,20 @@ def lease(held: Item) -> Lease:
 
 def complete(bench, held: Item, result: Any = None, **fields: Any) -> p.ItemResult:
     one = Completion(id=held.id, lease_id=held.lease_id or "", result=result, **fields)
-    return bench.call(p.CompleteItems(completions=[one])).results[0]
+    return bench.call(p.CompleteItems(completions=[one], echo=True)).results[0]
 
 
 def fail(bench, held: Item, **fields: Any) -> p.ItemResult:
     one = ItemFailure(id=held.id, lease_id=held.lease_id or "", **fields)
-    return bench.call(p.FailItems(failures=[one])).results[0]
+    return bench.call(p.FailItems(failures=[one], echo=True)).results[0]
 
 
 def extend(bench, held: Item, lease_ms: int = LEASE_MS) -> p.ItemResult:
-    return bench.call(p.ExtendItems(leases=[lease(held)], lease_ms=lease_ms)).results[0]
+    return bench.call(p.ExtendItems(leases=[lease(held)], lease_ms=lease_ms, echo=True)).results[0]
 
 
 def release(bench, held: Item) -> p.ItemResult:
-    return bench.call(p.ReleaseItems(leases=[lease(held)])).results[0]
+    return bench.call(p.ReleaseItems(leases=[lease(held)], echo=True)).results[0]
 
 
 def get(bench, id_: str = "i1", **who: Any) -> Item:
@@ -829,7 +829,7 @@ def test_the_key_of_what_is_completed_is_free_for_its_successor(bench):
             ]
         )
     ).results
-    assert [one.id for one in results[1].pushed] == ["wednesday"]
+    assert results[1].pushed_ids == ["wednesday"]
     assert get(bench, "tuesday").status == get(bench, "other").status == "done"
 
 

@@ -296,7 +296,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.finish(one, 0)
         if holder is None:
             self.enter(**fields)
-        assert [item.id for item in told.pushed] == [f"i{self.made - 1}" if holder is None else holder.id]
+        assert told.pushed_ids == [f"i{self.made - 1}" if holder is None else holder.id]
 
     @rule(pick=picks, stale=st.booleans(), retry_in_ms=st.sampled_from([0, 0, 700]), poison=st.booleans())
     def fail(self, pick: int, stale: bool, retry_in_ms: int, poison: bool) -> None:

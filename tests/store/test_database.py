@@ -330,15 +330,46 @@ def test_nothing_is_left_open_by_locking_unlocking_and_giving_up(tmp_path: Path)
 
     path = tmp_path / "x.lock"
     before = open_files()
+    first = WriteLock(path, 1)
     for _ in range(10):
-        first, second = WriteLock(path, 1), WriteLock(path, 0.001)
+        second = WriteLock(path, 0.001)
         first.acquire()
         with pytest.raises(Unavailable):
             second.acquire()
         first.release()
         for thread in waiting_threads():
             thread.join(10)
+        second.close()
+    first.close()
     assert open_files() == before
+
+
+def test_a_lock_that_is_closed_is_free(tmp_path: Path):
+    first, second = WriteLock(tmp_path / "x.lock", 1), WriteLock(tmp_path / "x.lock", 1)
+    first.acquire()
+    first.close()
+    second.acquire()
+    assert (first.held, second.held) == (False, True)
+    second.close()
+
+
+def test_no_statement_is_prepared_anew_when_it_is_bound_beside_a_partial_index(database: Database):
+    with database.write():
+        database.run("CREATE TABLE parent (key INTEGER PRIMARY KEY, name TEXT)")
+        database.run("CREATE TABLE child (parent_key INTEGER, state TEXT, at INTEGER)")
+        database.run("CREATE INDEX open_children ON child (parent_key, at) WHERE state = 'open'")
+    again = []
+    connection = database._connection
+    connection.trace_v2(
+        apsw.SQLITE_TRACE_PROFILE, lambda told: again.append(told["stmt_status"]["SQLITE_STMTSTATUS_REPREPARE"])
+    )
+    sql = (
+        "SELECT p.name, c.at FROM child AS c JOIN parent AS p ON p.key = c.parent_key"
+        " WHERE c.parent_key = :key AND c.state = 'open' ORDER BY c.at LIMIT :limit"
+    )
+    for key in range(5):
+        database.rows(sql, {"key": key, "limit": 1})
+    assert again == [0] * 5
 
 
 def test_the_lock_of_a_process_that_died_is_free(path: Path, database: Database):

@@ -1,6 +1,11 @@
 -- name: last_seq
 SELECT coalesce(max(seq), 0) FROM changes
 
+-- name: add_next
+-- SQLite gives the first key after the last one, which is the next sequence: the caller holds the write transaction.
+INSERT INTO changes (tenant_key, kind, subject, detail, at_ms)
+VALUES (:tenant_key, :kind, :subject, :detail, :now_ms)
+
 -- name: add
 -- The caller holds the write transaction, so the next sequence is its own.
 INSERT INTO changes (seq, tenant_key, kind, subject, detail, at_ms)

@@ -6,6 +6,15 @@ r.capabilities
 -- name: pool
 SELECT key, paused FROM pools WHERE tenant_key = :tenant_key AND name = :name
 
+-- name: head
+-- One row for each set of requirements; one without any for a pool that never held an item.
+SELECT p.key, p.paused,
+  (SELECT min(available_at_ms) FROM items WHERE pool_key = p.key AND status = 'delayed'),
+  (SELECT min(lease_expires_at_ms) FROM items WHERE pool_key = p.key AND status = 'claimed'),
+  r.key, r.capabilities
+FROM pools AS p LEFT JOIN requirements AS r ON r.pool_key = p.key
+WHERE p.tenant_key = :tenant_key AND p.name = :name
+
 -- name: add_pool
 INSERT INTO pools (tenant_key, name, paused, created_at_ms) VALUES (:tenant_key, :name, 0, :now_ms)
 

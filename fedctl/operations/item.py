@@ -203,9 +203,9 @@ def _check_claim(request: p.ClaimItems) -> None:
         limits.check_id("lease", request.lease_id)
 
 
-def _of_worker(ctx: Context, tenant_key: int | None, worker_id: str) -> frozenset[str]:
-    """Return what a worker can; nobody who is leaving gets anything new."""
-    found = None if tenant_key is None else ctx.store.workers.capabilities(tenant_key, worker_id)
+def _of_worker(ctx: Context, tenant_key: int, worker_id: str) -> frozenset[str]:
+    """Return what a worker can; nobody who is leaving gets anything new. To claim is to live: it revives a lost one."""
+    found = ctx.store.workers.capabilities(tenant_key, worker_id)
     if found is None:
         return frozenset()
     status, capabilities = found
@@ -214,6 +214,10 @@ def _of_worker(ctx: Context, tenant_key: int | None, worker_id: str) -> frozense
             f"the worker {worker_id} is {status} and claims nothing",
             hint=f"to come back: fedctl worker register {worker_id}",
         )
+    if status == "lost":  # or it would hold items that no reaping takes back
+        now_ms = ctx.clock.now_ms()
+        ctx.store.workers.revive(tenant_key, worker_id, now_ms)
+        ctx.store.changes.add(tenant_key, "worker_status", worker_id, now_ms=now_ms, detail={"status": "active"})
     return capabilities
 
 
@@ -221,7 +225,7 @@ def _claim(ctx: Context, who: Principal, request: p.ClaimItems) -> p.ClaimAnswer
     """Claim inside a write transaction."""
     # Nothing is made but the home: an unused pool is empty.
     tenant_key = ctx.store.tenants.key(who.tenant_id)
-    capabilities = _of_worker(ctx, tenant_key, request.worker_id)
+    capabilities = frozenset() if tenant_key is None else _of_worker(ctx, tenant_key, request.worker_id)
     pools, steady_ms = ctx.store.pools, ctx.clock.steady_ms()
     head = None if tenant_key is None else pools.head(tenant_key, request.pool)
     if tenant_key is None or head is None:
@@ -550,12 +554,14 @@ def _released(ctx: Context, row: ItemRow) -> ItemRow:
 def _check_lease(row: ItemRow, lease_id: str) -> None:
     if row.status == "claimed" and row.lease_id == lease_id:
         return
-    state = "claimed by another lease" if row.status == "claimed" else f"{status_of(row)} by now"
-    raise Conflict(
-        f"the lease on the item {row.id} is lost: it is {state}",
-        hint="drop the result: whoever has the lease now does the work",
-        details={"status": status_of(row)},
-    )
+    status = status_of(row)
+    state, hint = {
+        "claimed": ("claimed by another lease", "drop the result: whoever has the lease now does the work"),
+        "pending": ("pending again", "drop the result, or claim the item again"),
+        "done": ("done", "fedctl pool item shows its result"),
+        "poisoned": ("poisoned", "fedctl pool retry gives it a fresh budget"),
+    }[status]
+    raise Conflict(f"the lease on the item {row.id} is lost: it is {state}", hint=hint, details={"status": status})
 
 
 # -- what they share -----------------------------------------------------------------------------------------------

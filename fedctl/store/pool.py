@@ -119,17 +119,18 @@ class Pools:
         self._db.run(self._sql["set_paused"], {"pool_key": pool.key, "paused": paused})
 
     def figures(self, pool: PoolRow, now_ms: int) -> Pool:
-        """Count what lies in a pool."""
+        """Count what lies in a pool: what is due, and what nobody holds any more, is pending before a claim says so."""
         mine = {"pool_key": pool.key}
         pending, oldest = self._db.rows(self._sql["count_pending"], mine)[0]
         delayed, due = self._db.rows(self._sql["count_delayed"], mine | {"now_ms": now_ms})[0]
+        claimed, expired = self._db.rows(self._sql["count_claimed"], mine | {"now_ms": now_ms})[0]
         created_ms = None if oldest is None else self._db.value(self._sql["created_at"], {"seq": oldest})
         return Pool(
             name=pool.name,
             paused=pool.paused,
-            pending=pending + (due or 0),
+            pending=pending + (due or 0) + (expired or 0),
             delayed=delayed - (due or 0),
-            claimed=int(self._db.value(self._sql["count_claimed"], mine)),
+            claimed=claimed - (expired or 0),
             done=int(self._db.value(self._sql["count_done"], mine)),
             poisoned=int(self._db.value(self._sql["count_poisoned"], mine)),
             oldest_pending_s=None if created_ms is None else max(0, now_ms - created_ms) / 1000,

@@ -52,6 +52,10 @@ class Workers:
             {"tenant_key": tenant_key, "id": worker_id, "status": status, "metadata": metadata, "now_ms": now_ms},
         )
 
+    def revive(self, tenant_key: int, worker_id: str, now_ms: int) -> None:
+        """Note that a lost worker is there again."""
+        self._db.run(self._sql["revive"], {"tenant_key": tenant_key, "id": worker_id, "now_ms": now_ms})
+
     def set_status(self, tenant_key: int, worker_id: str, status: WorkerStatus) -> None:
         """Note a status."""
         self._db.run(self._sql["set_status"], {"tenant_key": tenant_key, "id": worker_id, "status": status})

@@ -146,6 +146,19 @@ def test_a_heartbeat_revives_a_lost_worker_and_to_a_terminated_one_it_is_a_confl
     assert kinds == ["active", "lost", "active", "terminating", "terminated"]
 
 
+def test_a_claim_revives_a_lost_worker_so_that_reaping_finds_what_it_holds(bench):
+    register(bench, heartbeat_interval_ms=1000)
+    bench.call(w.SetWorkerStatus(id="w", status="lost"))
+    bench.call(p.PushItems(pool="p", items=[ItemDraft(id="i1")]))
+    bench.clock.ms += 5000
+    assert [one.id for one in bench.call(p.ClaimItems(pool="p", worker_id="w", lease_ms=3_600_000)).items] == ["i1"]
+    worker = bench.call(w.GetWorker(id="w")).worker
+    assert (worker.status, worker.stale) == ("active", False)
+    bench.clock.ms += 5000
+    assert [one.worker_id for one in bench.call(w.ReapWorkers()).workers] == ["w"]
+    assert item(bench, "i1").status == "pending"
+
+
 def test_an_incarnation_that_was_replaced_is_told_so(bench):
     first = register(bench).worker.incarnation
     assert beat(bench, incarnation=first).worker.incarnation == first

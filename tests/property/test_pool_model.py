@@ -196,7 +196,14 @@ class PoolMachine(RuleBasedStateMachine):
             except Conflict:
                 return
             raise AssertionError("a worker that is leaving got something")
-        self.take(self.call(request).items, request)
+        found = self.call(request).items
+        self.revived(worker)
+        self.take(found, request)
+
+    def revived(self, worker: str) -> None:
+        known = self.workers.get(worker)
+        if known is not None and known.status == "lost":
+            known.status, known.beat_ms = "active", self.clock.ms
 
     def take(self, found: list[Item], request: p.ClaimItems) -> None:
         for one in self.items.values():
@@ -461,14 +468,15 @@ class PoolMachine(RuleBasedStateMachine):
         for pool in POOLS:
             mine = [one for one in self.items.values() if one.pool == pool]
             due = [one for one in mine if one.status == "pending" and one.due_ms <= self.clock.ms]
+            expired = [one for one in mine if one.status == "claimed" and one.until_ms <= self.clock.ms]
             counts = {
                 status: sum(one.status == status for one in mine)
                 for status in ("pending", "claimed", "done", "poisoned")
             }
             figures = self.call(p.GetPool(name=pool)).pool
-            assert (figures.pending, figures.delayed) == (len(due), counts["pending"] - len(due))
+            assert (figures.pending, figures.delayed) == (len(due) + len(expired), counts["pending"] - len(due))
             assert (figures.claimed, figures.done, figures.poisoned) == (
-                counts["claimed"],
+                counts["claimed"] - len(expired),
                 counts["done"],
                 counts["poisoned"],
             )

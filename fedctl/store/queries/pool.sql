@@ -120,7 +120,7 @@ WHERE requirement_key IN (SELECT key FROM requirements WHERE pool_key = :pool_ke
 SELECT count(*), sum(available_at_ms <= :now_ms) FROM items WHERE pool_key = :pool_key AND status = 'delayed'
 
 -- name: count_claimed
-SELECT count(*) FROM items WHERE pool_key = :pool_key AND status = 'claimed'
+SELECT count(*), sum(lease_expires_at_ms <= :now_ms) FROM items WHERE pool_key = :pool_key AND status = 'claimed'
 
 -- name: count_done
 SELECT count(*) FROM items WHERE pool_key = :pool_key AND status = 'done'

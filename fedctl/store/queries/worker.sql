@@ -22,6 +22,9 @@ ON CONFLICT (tenant_key, id) DO UPDATE SET
 UPDATE workers SET status = :status, last_heartbeat_ms = :now_ms, metadata = :metadata
 WHERE tenant_key = :tenant_key AND id = :id
 
+-- name: revive
+UPDATE workers SET status = 'active', last_heartbeat_ms = :now_ms WHERE tenant_key = :tenant_key AND id = :id
+
 -- name: set_status
 UPDATE workers SET status = :status WHERE tenant_key = :tenant_key AND id = :id
 

@@ -67,7 +67,10 @@ class Store:
                 if home.exists() and not home.is_dir():
                     raise UsageError(f"the home {home} is a file, not a folder", hint="point --home at a folder")
                 if not create:
-                    raise NoStore(f"there is no store in {home}", hint="begin with: fedctl init, or store an episode, or push an item")
+                    raise NoStore(
+                        f"there is no store in {home}",
+                        hint="begin with: fedctl init, or store an episode, or push an item",
+                    )
                 _create(path, clock, timeout_s)
             elif path.is_file() and path.stat().st_size == 0:
                 # A store comes into its place whole, by a rename: an empty file is one that was cut off.

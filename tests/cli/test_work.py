@@ -157,7 +157,8 @@ def test_a_signal_does_not_reach_the_commands_of_a_terminal_by_itself(shop, tmp_
 def test_kill_9_takes_the_commands_along_and_the_item_comes_back(shop, tmp_path):
     (item_id,) = shop.push("x")
     # It waits a little: between its start and the moment it is guarded nobody looks after it.
-    script = f"sleep 0.5; echo $$ > {tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid; trap '' TERM; while :; do sleep 0.1; done"
+    tell = f"sleep 0.5; echo $$ > {tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid"
+    script = f"{tell}; trap '' TERM; while :; do sleep 0.1; done"
     process = shop.start("pool", "work", "q", "--lease", "1s", "--grace", "500ms", "--", "sh", "-c", script)
     eventually((tmp_path / "pid").exists)
     process.kill()

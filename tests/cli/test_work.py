@@ -173,10 +173,12 @@ def test_kill_9_takes_the_commands_along_and_the_item_comes_back(shop, tmp_path)
         return Path(f"/proc/{group}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
     eventually(gone)
-    assert shop("pool", "work", "q", "--once", "--", "true").returncode in (0, 6)
-    eventually(
-        lambda: shop("pool", "work", "q", "--once", "--", "true").returncode == 0 or shop.item(item_id)["result"]
-    )
+
+    def done():
+        assert shop("pool", "work", "q", "--once", "--", "true").returncode in (0, 6)
+        return shop.item(item_id)["status"] == "done"
+
+    eventually(done)
     assert [one["outcome"] for one in shop.item(item_id)["history"]] == ["expired", "done"]
 
 

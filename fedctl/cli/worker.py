@@ -30,6 +30,7 @@ WORKER = Shape.of(
 )  # fmt: skip
 ENTERED = WORKER._replace(fields=(*WORKER.fields, "released"))
 BEATEN = WORKER._replace(fields=(*WORKER.fields, "extended"))
+PRESENT = [one for one in WORKER_TRANSITIONS if one != "terminated"]
 LIST_MAX = 10_000
 LEASE_BEATS = 3
 """A lease outlives the next beat and one that is missed."""
@@ -203,9 +204,14 @@ def list_(
     ] = None,
     limit: Limit = None,
 ) -> None:
-    """List the tenant's workers, the newest first."""
+    """List the tenant's workers, the newest first.
+
+    A table on a terminal leaves out the terminated ones, of which each run of pool work leaves one, unless --status
+    asks for them.
+    """
+    present = status is None and ctx.screen.default_limit is not None
     request = ListWorkers(
-        statuses=cast("list[WorkerStatus]", status or []),  # each is one by its parser
+        statuses=cast("list[WorkerStatus]", PRESENT if present else status or []),  # each is one by its parser
         capability=capability,
         pool=pool,
         stale=stale == 0,
@@ -214,6 +220,8 @@ def list_(
     )
     with ctx.caller() as caller:
         workers = paging.workers(caller, request)
+        if present and caller.call(msgspec.structs.replace(request, statuses=["terminated"], limit=1)).workers:
+            ctx.screen.note("--status terminated shows those that have ended")
     shown = workers[: limit or ctx.screen.default_limit]
     ctx.screen.many(shown, WORKER)
     ctx.screen.cut(len(shown), len(workers))

@@ -75,10 +75,14 @@ class GetWorker(Request[WorkerAnswer], frozen=True, kw_only=True, tag="worker.sh
 
 
 class SetWorkerStatus(Request[WorkerAnswer], frozen=True, kw_only=True, tag="worker.status"):
-    """Set a worker's status. What it holds is given back when it is terminated (no attempt) or lost (an attempt)."""
+    """Set a worker's status. What it holds is given back when it is terminated (no attempt) or lost (an attempt).
+
+    `forget` takes it off the list when it is terminated: who made up a name for one run needs it no more.
+    """
 
     id: str
     status: WorkerStatus
+    forget: bool = False
 
 
 class ReapAnswer(Answer, frozen=True, kw_only=True):

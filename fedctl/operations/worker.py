@@ -159,7 +159,10 @@ def set_status(ctx: Context, who: Principal, request: w.SetWorkerStatus) -> w.Wo
         if request.status != worker.status:
             ctx.store.workers.set_status(tenant[0], worker.worker_id, request.status)
             _log(ctx, tenant[0], worker.worker_id, request.status, ctx.clock.now_ms())
-        return w.WorkerAnswer(worker=_get(ctx, tenant, worker.worker_id), released=released)
+        worker = _get(ctx, tenant, worker.worker_id)
+        if request.forget and worker.status == "terminated":
+            ctx.store.workers.remove(tenant[0], worker.worker_id)
+        return w.WorkerAnswer(worker=worker, released=released)
 
 
 def reap(ctx: Context, who: Principal, _request: w.ReapWorkers) -> w.ReapAnswer:

@@ -206,8 +206,14 @@ class Pools:
         return [ItemRow(*row) for row in rows]
 
     def poisoned(self, pool: PoolRow, limit: int) -> list[ItemRow]:
-        """Return the items that were poisoned first."""
-        rows = self._db.rows(self._sql["poisoned"], {"pool_key": pool.key, "limit": limit})
+        """Return the items that were poisoned first; before those that cannot be retried all that can."""
+        mine = {"pool_key": pool.key, "limit": limit}
+        rows = self._db.rows(self._sql["retriable"], mine)
+        if len(rows) < limit:
+            known = {row[0] for row in rows}
+            rows += [row for row in self._db.rows(self._sql["poisoned"], mine) if row[0] not in known][
+                : limit - len(rows)
+            ]
         return [ItemRow(*row) for row in rows]
 
     def poisoned_ids(self, pool: PoolRow, limit: int) -> list[str]:

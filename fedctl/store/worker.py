@@ -56,6 +56,10 @@ class Workers:
         """Note that a lost worker is there again."""
         self._db.run(self._sql["revive"], {"tenant_key": tenant_key, "id": worker_id, "now_ms": now_ms})
 
+    def remove(self, tenant_key: int, worker_id: str) -> None:
+        """Take a worker off the list. What it did keeps its name."""
+        self._db.run(self._sql["remove"], {"tenant_key": tenant_key, "id": worker_id})
+
     def set_status(self, tenant_key: int, worker_id: str, status: WorkerStatus) -> None:
         """Note a status."""
         self._db.run(self._sql["set_status"], {"tenant_key": tenant_key, "id": worker_id, "status": status})

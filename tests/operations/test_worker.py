@@ -159,6 +159,23 @@ def test_a_claim_revives_a_lost_worker_so_that_reaping_finds_what_it_holds(bench
     assert item(bench, "i1").status == "pending"
 
 
+def test_a_worker_of_one_run_is_forgotten_when_it_ends_and_what_it_held_is_given_back(bench):
+    register(bench)
+    hold(bench, "w", "i1")
+    answer = bench.call(w.SetWorkerStatus(id="w", status="terminated", forget=True))
+    assert (answer.worker.status, answer.released) == ("terminated", 1)
+    assert listed(bench) == []
+    assert item(bench, "i1").status == "pending"
+    assert isinstance(bench.refusal(w.GetWorker(id="w")), NotFound)
+    assert register(bench).worker.incarnation == 1
+
+
+def test_a_worker_that_goes_on_is_not_forgotten(bench):
+    register(bench)
+    bench.call(w.SetWorkerStatus(id="w", status="terminating", forget=True))
+    assert listed(bench) == ["w"]
+
+
 def test_an_incarnation_that_was_replaced_is_told_so(bench):
     first = register(bench).worker.incarnation
     assert beat(bench, incarnation=first).worker.incarnation == first

@@ -137,6 +137,14 @@ WHERE i.pool_key = :pool_key AND i.seq > :cursor
   AND (:statuses IS NULL OR i.status IN (SELECT value FROM json_each(:statuses)))
 ORDER BY i.seq LIMIT :limit
 
+-- name: retriable
+-- The poisoned without those whose deduplication key another unfinished item holds by now.
+SELECT {columns} FROM items AS i JOIN pools AS p ON p.key = i.pool_key JOIN requirements AS r ON r.key = i.requirement_key
+WHERE i.pool_key = :pool_key AND i.status = 'poisoned' AND (i.key IS NULL OR NOT EXISTS (
+  SELECT 1 FROM items AS o WHERE o.pool_key = i.pool_key AND o.key = i.key
+  AND o.key IS NOT NULL AND o.status IN ('pending', 'delayed', 'claimed')))
+ORDER BY i.finished_at_ms, i.seq LIMIT :limit
+
 -- name: poisoned
 SELECT {columns} FROM items AS i JOIN pools AS p ON p.key = i.pool_key JOIN requirements AS r ON r.key = i.requirement_key
 WHERE i.pool_key = :pool_key AND i.status = 'poisoned' ORDER BY i.finished_at_ms, i.seq LIMIT :limit

@@ -25,6 +25,9 @@ WHERE tenant_key = :tenant_key AND id = :id
 -- name: revive
 UPDATE workers SET status = 'active', last_heartbeat_ms = :now_ms WHERE tenant_key = :tenant_key AND id = :id
 
+-- name: remove
+DELETE FROM workers WHERE tenant_key = :tenant_key AND id = :id
+
 -- name: set_status
 UPDATE workers SET status = :status WHERE tenant_key = :tenant_key AND id = :id
 

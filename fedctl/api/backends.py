@@ -603,23 +603,34 @@ def _work_item(item: Item) -> WorkItem:
 
 def create_registration_backend(backend_type: str = "memory", **options: Any) -> RegistrationBackend:
     """Return a registry of a kind: `memory`, or `sqlite` with the option `db_path`. `ValueError` for any other."""
-    if _known(backend_type) == "memory":
-        return MemoryRegistrationBackend(**options)
+    if _known(backend_type, options, ()) == "memory":
+        return MemoryRegistrationBackend()
     return SQLiteRegistrationBackend(**options)
 
 
 def create_work_backend(backend_type: str = "memory", **options: Any) -> WorkBackend:
-    """Return pools of a kind: `memory`, or `sqlite` with the option `db_path`. `ValueError` for any other."""
-    if _known(backend_type) == "memory":
+    """Return pools of a kind: `memory`, or `sqlite` with the option `db_path`; both take `lease_s`.
+
+    `ValueError` for any other kind or option.
+    """
+    if _known(backend_type, options, ("lease_s",)) == "memory":
         return MemoryWorkBackend(**options)
     return SQLiteWorkBackend(**options)
 
 
-def _known(backend_type: str) -> str:
-    if backend_type in ("memory", "sqlite"):
-        return backend_type
-    if backend_type in ("redis", "postgres"):
-        msg = f"there is no {backend_type} backend yet: use sqlite for one machine, and a hub for many"
-    else:
-        msg = f"{backend_type!r} is no kind of backend: there are memory and sqlite"
-    raise ValueError(msg)
+def _known(backend_type: str, options: dict[str, Any], common: tuple[str, ...]) -> str:
+    """Return the kind, if there is one of that name and it has such options."""
+    known = {"memory": common, "sqlite": ("db_path", *common)}
+    if backend_type not in known:
+        if backend_type in ("redis", "postgres"):
+            msg = f"there is no {backend_type} backend yet: use sqlite for one machine, and a hub for many"
+        else:
+            msg = f"{backend_type!r} is no kind of backend: there are memory and sqlite"
+        raise ValueError(msg)
+    if strange := sorted(options.keys() - set(known[backend_type])):
+        has = ", ".join(known[backend_type]) or "none"
+        msg = f"the kind {backend_type} has no option {', '.join(strange)}: its options are {has}"
+        if backend_type == "memory" and "db_path" in strange:
+            msg += "; the kind with a file is sqlite"
+        raise ValueError(msg)
+    return backend_type

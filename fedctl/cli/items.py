@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import msgspec
 
@@ -17,7 +17,7 @@ from fedctl.model.limits import FRAME_MAX_BYTES
 from fedctl.model.pool import Completion, FollowUp, Item, ItemDraft, ItemFailure, Lease
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from fedctl.cli.command import Invocation
     from fedctl.messages.base import Request
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound=msgspec.Struct)
 _ITEM = frozenset(Item.__struct_fields__)
+_RECORD = ("id", "lease_id", "pool", "status")
+"""What tells an item, as claim answers with it, from a line that was written for the occasion."""
+_REFUSED_SAID = 20
+_HELD = (Completion, ItemFailure, Lease)
 
 
 def run(
@@ -37,19 +41,63 @@ def run(
     """Carry out the lines of stdin, in requests of up to 1,000, and answer each in its place; return the exit code."""
     if ctx.session.fields:
         raise UsageError("--batch answers with JSON lines of its own: --fields has no say in it")
-    stream = ctx.stdin.take("--batch")
-    lines = (None if item is None else _line(*item, read) for item in intake.read_lines(stream))
-    refused = 0
+    if "format" in ctx.session.flags and ctx.screen.form in ("table", "tsv"):
+        raise UsageError(f"--batch answers with JSON lines, or with --ids: there is no {ctx.screen.form} of them")
+    answers = _Answers(ctx)
+    lines = (None if item is None else _line(*item, read) for item in _full(ctx.stdin.take("--batch")))
     with ctx.caller(writes=writes) as caller:
         for together in intake.in_requests(lines):
             drafts = [line.draft for line in together if line.draft is not None]
             results = iter(caller.call(request(drafts)).results if drafts else ())
             for line in together:
-                answer = _refused(line) if line.draft is None else _answer(line, next(results))
-                refused += not answer["ok"]
-                ctx.screen.raw(msgspec.json.encode(answer) + b"\n")
+                answers.add(line.number, _refused(line) if line.draft is None else _answer(line, next(results)))
             ctx.screen.flush()
-    return intake.partial(refused)
+    return answers.end()
+
+
+class _Answers:
+    """The outcomes, in the form asked for: JSON lines, ids, or with --quiet none of what went well."""
+
+    def __init__(self, ctx: Invocation) -> None:
+        self._ctx = ctx
+        self._ids = ctx.screen.form == "ids"
+        self._lines = not self._ids and not (ctx.settings.quiet and ctx.screen.form == "table")
+        self._refused = 0
+
+    def add(self, number: int, answer: Document) -> None:
+        self._refused += not answer["ok"]
+        if self._lines:
+            self._ctx.screen.raw(msgspec.json.encode(answer) + b"\n")
+        elif not answer["ok"]:
+            if self._refused <= _REFUSED_SAID:
+                self._ctx.session.say(f"error: line {number}: {answer['error']['message']}")
+        elif self._ids:
+            self._ctx.screen.text(answer["id"])
+
+    def end(self) -> int:
+        """Return the exit code."""
+        if not self._lines and self._refused > _REFUSED_SAID:
+            self._ctx.session.say(f"error: and {self._refused - _REFUSED_SAID:,} more lines were refused")
+        return intake.partial(self._refused)
+
+
+def _full(stream: BinaryIO) -> Iterator[tuple[int, bytes | None] | None]:
+    """Yield the lines that hold something, each with its number.
+
+    Raises:
+        UsageError: It is the beginning of an array, and no line of anything.
+    """
+    begun = False
+    for item in intake.read_lines(stream):
+        if item is not None and item[1] is not None:
+            content = item[1].removeprefix(b"\xef\xbb\xbf").lstrip()
+            if not content:
+                continue
+            if not begun and content.startswith(b"["):
+                hint = "make them with --jsonl, or with jq -c '.[]'"
+                raise UsageError("this is a JSON array, and --batch takes an object a line", hint=hint)
+        begun = begun or item is not None
+        yield item
 
 
 def _line(number: int, raw: bytes | None, read: Callable[[Document], S]) -> Line[S]:
@@ -88,7 +136,7 @@ def draft(document: Document) -> ItemDraft:
 
 
 def completion(lease_id: str | None) -> Callable[[Document], Completion]:
-    """Return the reader of items that are done."""
+    """Return the reader of items that are done; a whole record with a result of its own is one, too."""
 
     def read(document: Document) -> Completion:
         held = _held(_known(document, Completion), lease_id)
@@ -104,7 +152,7 @@ def completion(lease_id: str | None) -> Callable[[Document], Completion]:
 
 
 def failure(lease_id: str | None) -> Callable[[Document], ItemFailure]:
-    """Return the reader of items that failed; `retry_in` is a duration in words."""
+    """Return the reader of items that failed, or of whole records; `retry_in` is a duration in words."""
 
     def read(document: Document) -> ItemFailure:
         held = _held(_known(document, ItemFailure, "retry_in"), lease_id)
@@ -142,14 +190,25 @@ def _follow_up(document: Any) -> FollowUp:
 def _known(document: Document, kind: type[msgspec.Struct], *more: str) -> Document:
     """Return a copy of a line; `UsageError` if it holds what nobody would look at."""
     known = [*kind.__struct_fields__, *(name for name in more if name not in kind.__struct_fields__)]
+    record = kind in _HELD and all(name in document for name in _RECORD)
     for name in document:
-        if name not in known:
-            hint = did_you_mean(name, known) or f"the fields are {', '.join(known)}"
-            if kind is ItemDraft:
-                hint = did_you_mean(name, known) or 'what the worker is to see goes into data: {"data": {...}}'
-            raise UsageError(f"{name!r} is not a field of this line", hint=hint)
+        if name not in known and not (record and name in _ITEM):
+            raise UsageError(f"{name!r} is not a field of this line", hint=_hint(name, kind, known))
     # Absent is null, and null absent; only what is JSON of its own may be null and mean it.
-    return {name: value for name, value in document.items() if value is not None or name in ("data", "result")}
+    return {
+        name: value
+        for name, value in document.items()
+        if name in known and (value is not None or name in ("data", "result"))
+    }
+
+
+def _hint(name: str, kind: type[msgspec.Struct], known: list[str]) -> str:
+    fields = f"the fields are {', '.join(known)}"
+    if kind is ItemDraft:
+        return did_you_mean(name, known) or 'what the worker is to see goes into data: {"data": {...}}'
+    if name in _ITEM and kind in _HELD:
+        return f"{fields}; or give the item whole, as claim answers with it"
+    return did_you_mean(name, known) or fields
 
 
 def _held(document: Document, lease_id: str | None) -> Document:

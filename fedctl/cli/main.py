@@ -34,6 +34,10 @@ class Terminated(BaseException):
     """SIGTERM: unwinds like Ctrl-C, so that what is open gets closed."""
 
 
+_signals: list[int] = []
+"""The signals that have come. Some imports turn what a handler raises into an error of their own."""
+
+
 def run(
     argv: Sequence[str],
     *,
@@ -53,10 +57,13 @@ def run(
         session.stdout.flush()
     except OutputClosed:
         return 141
-    except (KeyboardInterrupt, Terminated) as signal:
-        _try_to_flush(session)
+    except (KeyboardInterrupt, Terminated) as signal:  # nothing more is written: whoever reads may have stopped to
         return 130 if isinstance(signal, KeyboardInterrupt) else 143
     except Exception as error:  # noqa: BLE001  the one place where nothing may get past
+        from fedctl.errors import FedctlError
+
+        if _signals and not isinstance(error, FedctlError):
+            return 128 + _signals[0]
         return _report(session, argv, error)
     return code
 
@@ -173,7 +180,9 @@ def main() -> NoReturn:
     import signal
 
     gc.disable()  # a command's garbage dies with it; what lives long enables it again
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, _end_by)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # ignored, it stays ignored
+        signal.signal(signal.SIGINT, _end_by)
     try:
         code = run(
             argv,
@@ -189,8 +198,9 @@ def main() -> NoReturn:
     os._exit(code)  # everything is closed and flushed: the interpreter's own teardown would only take time
 
 
-def _terminate(_number: int, _frame: object) -> NoReturn:
-    raise Terminated
+def _end_by(number: int, _frame: object) -> NoReturn:
+    _signals.append(number)
+    raise KeyboardInterrupt if number == 2 else Terminated  # noqa: PLR2004  SIGINT, everywhere
 
 
 def _bytes_of(stream: Any) -> BinaryIO | None:

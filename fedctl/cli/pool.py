@@ -2,19 +2,19 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from fedctl.cli import options, values
+from fedctl.cli import look, options, values
 from fedctl.cli.command import Invocation, noun, verb
-from fedctl.cli.options import Limit, argument, flag
+from fedctl.cli.look import ITEM, POOL, PoolName, note_if_unused
+from fedctl.cli.options import argument, flag
 from fedctl.cli.render import Shape, counted
-from fedctl.cli.work import EXAMPLES, WORK, work
-from fedctl.client import paging
+from fedctl.cli.work import EXAMPLES, WORK, lease_ms, work
 from fedctl.client.caller import Caller
-from fedctl.client.waiting import wait_for
+from fedctl.client.waiting import claim_for
 from fedctl.clock import Clock
 from fedctl.errors import (
     Conflict,
@@ -23,9 +23,7 @@ from fedctl.errors import (
     Empty,
     Failure,
     FedctlError,
-    Findings,
     Partial,
-    Timeout,
     UsageError,
     from_code,
 )
@@ -35,53 +33,39 @@ from fedctl.messages.pool import (
     ExtendItems,
     FailItems,
     GetItem,
-    GetPool,
     ItemResult,
-    ListItems,
-    ListPools,
     PausePool,
     PurgePool,
     PushItems,
     ReleaseItems,
     ReleaseWorker,
     RetryItems,
-    WaitAnswer,
 )
 from fedctl.model.limits import BATCH_MAX_ITEMS, check_name
 from fedctl.model.pool import (
     LEASE_MS,
     MAX_RETRIES,
-    Attempt,
     Completion,
     FollowUp,
-    Item,
     ItemDraft,
     ItemFailure,
-    ItemStatus,
     Lease,
-    Pool,
 )
 
-ITEM = Shape.of(Item, "id", "status", "attempts", "claimed_by", "data", "error")
 PUSHED = ITEM._replace(fields=(*ITEM.fields, "existing"))
 CLAIMED = ITEM._replace(columns=("id", "lease_id", "attempts", "data"))
 DONE = ITEM._replace(fields=(*ITEM.fields, "existing", "pushed", "episode"))
-WHOLE = ITEM._replace(fields=(*ITEM.fields, "history"))
-POOL = Shape.of(Pool, key="name")
-SIZE = Shape(("pool", "size", "pending", "delayed"), ("pool", "size", "pending", "delayed"), "size")
-WAITED = Shape.of(WaitAnswer, key="poisoned_ids")
 PURGED = Shape(("pool", "deleted", "dry_run"), ("pool", "deleted", "dry_run"), "pool")
 _LEASE_BYTES = 12
 """Nobody guesses it, and a table shows it whole."""
 
-PoolName = Annotated[str, argument("POOL", "The pool's name.", values.name_of("pool"))]
 HeldItem = Annotated[str | None, argument("[ITEM]", "The item's id; none with --batch.", values.item_id)]
 LeaseId = Annotated[
     str | None,
     flag("--lease-id", metavar="L", says="The lease that it was claimed by.", default="FEDCTL_LEASE_ID"),
 ]
 LeaseFor = Annotated[
-    int, flag("--lease", metavar="DUR", parser=values.lasting, says="How long it is one's own.", default="60s")
+    int, flag("--lease", metavar="DUR", parser=lease_ms, says="How long it is one's own.", default="60s")
 ]
 Batch = Annotated[
     bool, flag("--batch", says="Read lines from stdin, one JSON object each; answer a line for each, in order.")
@@ -114,7 +98,7 @@ def push(
             "--max-retries",
             metavar="N",
             parser=values.count,
-            says="Poisoned when it failed after so many claims.",
+            says="Poisoned when it failed after so many claims; 0 is as 1.",
             default="3",
         ),
     ] = None,
@@ -205,7 +189,10 @@ def claim(
     wait: Annotated[
         int | None,
         flag(
-            "--wait", metavar="DUR", parser=values.duration, says="If there is nothing, wait that long for something."
+            "--wait",
+            metavar="DUR",
+            parser=values.duration,
+            says="If there is nothing, wait that long for something; for a hub that goes away meanwhile, too.",
         ),
     ] = None,
 ) -> int:
@@ -222,12 +209,16 @@ def claim(
         worker_id=worker,
         count=count,
         lease_ms=lease,
-        wait_ms=wait or 0,
         lease_id=os.urandom(_LEASE_BYTES).hex(),
     )
     with _given_back_if_unsaid(ctx, request):
-        with ctx.caller(writes=True) as caller:
-            found = caller.call(request).items
+        with (
+            ctx.caller(writes=True) as caller,
+            closing(look.patience(ctx, caller, wait or 0, writes=True)) as patient,
+        ):
+            found = (caller.call(request) if wait is None else claim_for(patient, request)).items
+            if not found:
+                note_if_unused(ctx, patient.caller, pool)
         ctx.screen.many(found, CLAIMED)
         ctx.screen.flush()
     return 0 if found else Empty.exit
@@ -287,7 +278,7 @@ def complete(
 
     What follows and what was learned are kept in the same commit, or none of it is. Completing it again with the
     same result is accepted. A line of --batch is {"id", "lease_id", "result", "then_push": [{"pool", "data", ...}],
-    "episode": {"task", ...}}.
+    "episode": {"task", ...}}, or an item as claim answers with it, with such a result.
     """
     if batch:
         _check_alone("its items", item, result, then_push, episode)
@@ -353,7 +344,7 @@ def fail(
     """Give an item back as failed.
 
     It can be claimed again, or is poisoned after --max-retries claims. A line of --batch is {"id", "lease_id",
-    "error", "retry_in" (or retry_in_ms), "poison": true}.
+    "error", "retry_in" (or retry_in_ms), "poison": true}, or an item as claim answers with it, with such an error.
     """
     if batch:
         _check_alone("its items", item, error, retry_in)
@@ -437,116 +428,7 @@ def release(
 
 
 verb(app, shape=WORK, examples=EXAMPLES)(work)
-
-
-# -- looking --------------------------------------------------------------------------------------------------------
-
-
-@verb(
-    app, "list", shape=POOL, examples=["fedctl pool list", "fedctl pool list --json | jq '.[] | select(.poisoned > 0)'"]
-)
-def list_(ctx: Invocation, limit: Limit = None) -> None:
-    """List the tenant's pools with their figures, by name."""
-    with ctx.caller() as caller:
-        pools = caller.call(ListPools()).pools
-    shown = pools[: limit or ctx.screen.default_limit]
-    ctx.screen.many(shown, POOL)
-    ctx.screen.cut(len(shown), len(pools))
-
-
-@verb(app, shape=POOL, examples=["fedctl pool show builds --json"])
-def show(ctx: Invocation, pool: PoolName) -> None:
-    """Show a pool's figures. One that was never used reads as empty."""
-    with ctx.caller() as caller:
-        ctx.screen.one(caller.call(GetPool(name=pool)).pool, POOL)
-
-
-@verb(app, shape=SIZE, examples=["fedctl pool size builds", "fedctl pool size builds --json"])
-def size(ctx: Invocation, pool: PoolName) -> None:
-    """Count the items that are to be done and that nobody holds.
-
-    Those that can be claimed now, and the delayed. As text it is the number alone.
-    """
-    with ctx.caller() as caller:
-        found = caller.call(GetPool(name=pool)).pool
-    number = found.pending + found.delayed
-    if ctx.screen.form == "table" and not ctx.session.fields:
-        ctx.screen.text(str(number))
-    else:
-        document = {"pool": found.name, "size": number, "pending": found.pending, "delayed": found.delayed}
-        ctx.screen.one(document, SIZE)
-
-
-@verb(
-    app,
-    shape=ITEM,
-    examples=["fedctl pool items builds --status poisoned", "fedctl pool items builds --jsonl | jq -c .error"],
-)
-def items(
-    ctx: Invocation,
-    pool: PoolName,
-    status: Annotated[ItemStatus | None, flag("--status", says="Only those of this status.")] = None,
-    limit: Limit = None,
-) -> None:
-    """List a pool's items in the order they were pushed.
-
-    A delayed one is pending, with an available_at that is still to come.
-    """
-    limit = limit or ctx.screen.default_limit
-    request = ListItems(pool=pool, status=status, limit=BATCH_MAX_ITEMS, count=limit is not None)
-    with ctx.caller() as caller:
-        found, total = paging.take(caller, request, limit)
-        shown = ctx.screen.many(found, ITEM)
-    ctx.screen.cut(shown, total)
-
-
-@verb(app, shape=WHOLE, examples=["fedctl pool item 019a... --json | jq '.history[-1].error'"])
-def item(ctx: Invocation, id_: Annotated[str, argument("ITEM", "The item's id.", values.item_id)]) -> None:
-    """Show an item, with the history of its attempts."""
-    with ctx.caller() as caller:
-        answer = caller.call(GetItem(id=id_))
-    history: Any = answer.history
-    if ctx.screen.form == "table" and not ctx.session.fields:
-        history = {str(number): _told(attempt) for number, attempt in enumerate(answer.history, start=1)}
-    ctx.screen.one({**msgspec.to_builtins(answer.item), "history": history}, WHOLE)
-
-
-def _told(attempt: Attempt) -> str:
-    """Return an attempt as one line for a person."""
-    until = "" if attempt.ended_at is None else f" to {attempt.ended_at}"
-    why = "" if attempt.error is None else f": {attempt.error}"
-    return f"{attempt.outcome} by {attempt.worker_id}, {attempt.claimed_at}{until}{why}"
-
-
-@verb(
-    app,
-    shape=WAITED,
-    examples=[
-        "fedctl pool wait builds lint --timeout 30m",
-        'fedctl pool wait $(fedctl pool push builds \'{"ref": "main"}\' --ids)',
-    ],
-)
-def wait(
-    ctx: Invocation,
-    what: Annotated[list[str], argument("POOL|ITEM...", "Names of pools, ids of items.")],
-    timeout: Annotated[
-        int | None,
-        flag("--timeout", metavar="DUR", parser=values.duration, says="Wait no longer.", default="as long as it takes"),
-    ] = None,
-) -> int:
-    """Wait until items, or all of a pool, are done or poisoned.
-
-    What has the form of a UUID is an item; any other name is the item that has it for an id, and a pool where there
-    is none. Exit 0 when all are done, 14 when something is poisoned, 8 when --timeout ran out.
-    """
-    if timeout is None and "timeout" in ctx.session.flags:  # given before the command
-        timeout = options.named("--timeout", values.duration)(ctx.session.flags["timeout"])
-    with ctx.caller() as caller:
-        found = wait_for(caller, what, Clock(), timeout)
-    if not (found.open or found.done or found.poisoned):
-        ctx.screen.note("nothing is there, and nothing was: is the name right?")
-    ctx.screen.one(found, WAITED)
-    return Timeout.exit if found.open else Findings.exit if found.poisoned else 0
+look.add_to(app)
 
 
 # -- retry, purge, pause ---------------------------------------------------------------------------------------------
@@ -573,6 +455,8 @@ def retry(
         raise UsageError("what is to be retried?", hint="fedctl pool retry ITEM..., or --poisoned POOL")
     with ctx.caller(unhurried=True) as caller:
         results = _retry_items(caller, ids) if ids else _retry_pool(caller, str(poisoned))
+        if poisoned is not None and not results:
+            note_if_unused(ctx, caller, poisoned)
         if ids and len(results) == 1:
             ctx.screen.done(_record(caller, _only(results)), ITEM)
         else:
@@ -615,6 +499,8 @@ def purge(
     request = PurgePool(pool=pool, status=status)
     with ctx.caller(unhurried=True) as caller:
         deleted = caller.call(msgspec.structs.replace(request, dry_run=True)).deleted
+        if not deleted:
+            note_if_unused(ctx, caller, pool)
         if deleted and not ctx.dry_run:
             kind = f"{status} item" if status else "item"
             ctx.confirm(f"Delete {counted(deleted, kind)} of the pool {pool}?")
@@ -633,6 +519,7 @@ def pause(ctx: Invocation, pool: PoolName) -> None:
     What is claimed goes on, and items can be pushed.
     """
     with ctx.caller(writes=True) as caller:
+        note_if_unused(ctx, caller, pool)
         ctx.screen.done(caller.call(PausePool(name=pool, paused=True)).pool, POOL)
 
 
@@ -640,7 +527,11 @@ def pause(ctx: Invocation, pool: PoolName) -> None:
 def resume(ctx: Invocation, pool: PoolName) -> None:
     """Let items of a paused pool be claimed again."""
     with ctx.caller(writes=True) as caller:
-        ctx.screen.done(caller.call(PausePool(name=pool, paused=False)).pool, POOL)
+        note_if_unused(ctx, caller, pool)
+        try:
+            ctx.screen.done(caller.call(PausePool(name=pool, paused=False)).pool, POOL)
+        except Denied as error:  # to a hub it is one operation with its opposite
+            raise Denied(error.message.replace("pool.pause", "pool.resume"), hint=error.hint) from None
 
 
 # -- what they share -------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from fedctl.cli import values
 from fedctl.cli.command import Invocation, resident
 from fedctl.cli.options import argument, flag
 from fedctl.cli.render import Shape, say
-from fedctl.errors import UsageError
+from fedctl.errors import Partial, UsageError
 from fedctl.model.pool import LEASE_MS, MAX_LEASE_MS, MIN_LEASE_MS
 from fedctl.model.worker import MAX_CAPABILITIES
 
@@ -33,10 +33,13 @@ EXAMPLES = (
     "fedctl pool work builds -j 4 --until-empty -- make -C {data.path}",
     "fedctl pool work mails --lease 5m --time-limit 2m -- ./send.py    # the data come on stdin, as JSON",
     "fedctl pool work builds --once --json -- ./build.sh {id} {data.repo}",
+    """fedctl pool work pages --until-empty -- sh -c 'curl -sf "$1" | wc -c' sh {data.url}""",
+    "timeout 1h fedctl pool work builds --until-empty -- ./build.sh {id}",
 )
 
 
-def _lease(text: str) -> int:
+def lease_ms(text: str) -> int:
+    """Return how long a lease is to last."""
     ms = values.duration(text)
     if not MIN_LEASE_MS <= ms <= MAX_LEASE_MS:
         raise UsageError(f"a lease lies within {MIN_LEASE_MS}ms and {MAX_LEASE_MS // 86_400_000}d")
@@ -71,10 +74,15 @@ def work(
     ] = None,
     lease: Annotated[
         int,
-        flag("--lease", metavar="DUR", parser=_lease, says="How long an item is ours; it is renewed.", default="60s"),
+        flag("--lease", metavar="DUR", parser=lease_ms, says="How long an item is ours; it is renewed.", default="60s"),
     ] = LEASE_MS,
     until_empty: Annotated[
-        bool, flag("--until-empty", says="End when nothing is pending, delayed, or ours. Delayed items are waited for.")
+        bool,
+        flag(
+            "--until-empty",
+            says="End when nothing is pending, delayed, or ours. What is delayed is waited for, and what nobody here "
+            "can do, what gives itself back with 75 each time, and a paused pool, too: timeout(1) sets an end to that.",
+        ),
     ] = False,
     once: Annotated[bool, flag("--once", says="Take one item, if there is one; exit 6 if not.")] = False,
     max_items: Annotated[int | None, flag("--max-items", metavar="N", least=1, says="End after N attempts.")] = None,
@@ -93,11 +101,17 @@ def work(
     double braces they stand for themselves. Without any CMD gets the data on stdin, as JSON. It sees FEDCTL_ITEM_ID,
     FEDCTL_POOL, FEDCTL_ATTEMPT, FEDCTL_LEASE_ID and FEDCTL_WORKER, and fedctl inside it asks the same store.
 
-    CMD's exit code 0 completes the item with its stdout as the result: JSON if it is, else text, at most 1 MiB. 75
-    gives it back without counting the attempt, 65 poisons it, any other is a failure: tried again later, and later
-    still. SIGTERM lets what runs end within --grace and gives back the rest; a second one ends it now, a third kills.
+    Nothing is quoted for a shell: a placeholder inside of what sh -c runs is run along with it, whatever the data say.
+    Hand it over as an argument: sh -c 'wc -c "$1"' sh {data.name}. Other braces are CMD's own, but for an argument
+    that is one unknown word in braces: {dta} is refused at the start, and written {{dta}} if it is meant.
 
-    Exit 3 when something failed and was not done later in this run.
+    CMD's exit code 0 completes the item with its stdout as the result: JSON if it is, else text; what is over 1 MiB
+    is cut, and a note says so. 75 gives it back without counting the attempt, as often as it likes; 65 poisons it, any
+    other is a failure: tried again later, and later still. SIGTERM lets what runs end within --grace and gives back
+    the rest; a second one ends it now, a third kills.
+
+    Exit 3 when something failed here and was not done later in this run: pool wait judges a whole pool. 6 when --once
+    found nothing. Failures are noted on stderr, the first 20 of them.
     """
     if sum((until_empty, once, max_items is not None)) > 1:
         raise UsageError("--until-empty, --once and --max-items each say when it ends", hint="give one of them")
@@ -124,7 +138,9 @@ def work(
     terminal = _Terminal(ctx)
     streams = ctx.screen.form in ("jsonl", "ids")
     around = Surroundings(
-        open_caller=_opener(ctx, lease),
+        # Longer than until the next renewal no answer is worth waiting for.
+        open_caller=_opener(ctx, max(REQUEST_LEAST_MS, min(REQUEST_MOST_MS, lease // 3))),
+        open_first=_opener(ctx, REQUEST_MOST_MS),
         environment=_environment(ctx),
         hear=terminal.hear,
         say=terminal.say,
@@ -145,9 +161,7 @@ def work(
     return int(ending.exit)
 
 
-def _opener(ctx: Invocation, lease_ms: int) -> "Callable[[], Caller]":
-    # Longer than until the next renewal no answer is worth waiting for.
-    timeout_ms = max(REQUEST_LEAST_MS, min(REQUEST_MOST_MS, lease_ms // 3))
+def _opener(ctx: Invocation, timeout_ms: int) -> "Callable[[], Caller]":
     settings = msgspec.structs.replace(ctx.settings, timeout_ms=timeout_ms)
     return lambda: ctx.session.open_caller(settings, writes=True)
 
@@ -161,14 +175,16 @@ def _environment(ctx: Invocation) -> dict[str, str]:
 
 
 def _tell(ctx: Invocation, ending: "Ending") -> None:
-    """Say what became of the run; whoever wants quiet hears of it when something went wrong."""
+    """Say what became of the run; whoever wants quiet hears only that something failed."""
     if ctx.screen.form == "json":
         ctx.screen.one(ending, WORK)
-    if not ctx.settings.quiet or ending.exit:
+    if not ctx.settings.quiet:
         ctx.session.say(
             f"{ending.done:,} done, {ending.failed:,} failed (will be retried), {ending.poisoned:,} poisoned, "
             f"{ending.released:,} given back, {ending.lost:,} lost in {ending.duration_ms / 1000:.1f} s"
         )
+    elif ending.exit == Partial.exit and ctx.screen.form == "table":
+        ctx.session.say(f"error: {ending.failed:,} failed (will be retried), {ending.poisoned:,} poisoned")
 
 
 class _Terminal:

@@ -206,8 +206,7 @@ def list_(
 ) -> None:
     """List the tenant's workers, the newest first.
 
-    A table on a terminal leaves out the terminated ones, of which each run of pool work leaves one, unless --status
-    asks for them.
+    A table on a terminal leaves out the terminated ones, unless --status asks for them.
     """
     present = status is None and ctx.screen.default_limit is not None
     request = ListWorkers(

@@ -16,21 +16,28 @@ if TYPE_CHECKING:
 
 _NAMES = r"(?:|id|attempt|data(?:\.[^{}.]+)*)"
 _PLACEHOLDER = re.compile(rf"\{{\{{({_NAMES})\}}\}}|\{{({_NAMES})\}}")
+_WORD = re.compile(r"\{(\{)?([A-Za-z_][\w.-]*)\}(?(1)\})")
+"""An argument that is nothing but a word in braces: hardly ever meant as it stands."""
 
 
 class Arguments:
     """A command line with placeholders: `{}` and `{data}` (all of the data), `{data.a.b}`, `{id}`, `{attempt}`.
 
     A text goes in as it is, any other value as JSON; a number in a path is a place in a list. In double braces a
-    placeholder stands for itself (`{{}}` for `{}`); every other brace is a brace.
+    placeholder stands for itself (`{{}}` for `{}`); every other brace is a brace, but for an argument that is one word
+    in braces: `{dta}` is refused, and `{{dta}}` is `{dta}`.
     """
 
     def __init__(self, argv: Sequence[str]) -> None:
-        """Keep the command line."""
-        self._argv = list(argv)
-        self.any = any(_has_any(one) for one in argv)
+        """Keep the command line.
+
+        Raises:
+            UsageError: An argument is a word in braces that is no placeholder.
+        """
+        self._argv = [_known(one) for one in argv]
+        self.any = any(_has_any(one) for one in self._argv)
         """Whether there is a placeholder at all."""
-        self.program = None if _has_any(argv[0]) else self.of_nothing(argv[0])
+        self.program = None if _has_any(self._argv[0]) else self.of_nothing(self._argv[0])
         """The program, where no item has a say in it."""
 
     @staticmethod
@@ -45,6 +52,22 @@ class Arguments:
             UsageError: A path leads nowhere, or a text that would be an argument holds NUL.
         """
         return [_PLACEHOLDER.sub(lambda match: _value(match, item), one) for one in self._argv]
+
+
+def _known(argument: str) -> str:
+    """Return an argument, without the outer braces of a word that stands for itself."""
+    match = _WORD.fullmatch(argument)
+    if match is None or re.fullmatch(_NAMES, match[2]):
+        return argument
+    if match[1]:
+        return argument[1:-1]
+    import difflib  # noqa: PLC0415  only for who mistyped
+
+    head, dot, path = match[2].partition(".")
+    near = difflib.get_close_matches(head.lower(), ("data", "id", "attempt"), n=1)
+    meant = f"{near[0]}{dot}{path}".rstrip(".") if near else f"data.{match[2]}"
+    hint = f"did you mean {{{meant}}}? For {argument} itself write {{{argument}}}"
+    raise UsageError(f"{argument} is no placeholder: there are {{}}, {{id}}, {{attempt}} and {{data.PATH}}", hint=hint)
 
 
 def _has_any(argument: str) -> bool:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
-from fedctl.errors import Denied, Timeout, Unavailable
+from fedctl.client.waiting import AWAY
+from fedctl.errors import Denied
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from fedctl.messages.base import Request
 
 A = TypeVar("A")
-
-AWAY = (Unavailable, Timeout)
-"""Errors after which the same may be asked again, of a hub that has come back."""
 
 
 class Line:
@@ -61,21 +58,3 @@ class Line:
         closing = asyncio.get_running_loop().run_in_executor(self._thread, self._drop)
         await asyncio.wait({closing}, timeout=within_s)
         self._thread.shutdown(wait=False)
-
-
-class Backoff:
-    """Longer and longer times between one try and the next."""
-
-    def __init__(self, first_s: float = 0.05, most_s: float = 2.0) -> None:
-        """Begin with the shortest."""
-        self._next_s = first_s
-        self._most_s = most_s
-        self.waited_s = 0.0
-        """How long that has been in all."""
-
-    def next_s(self) -> float:
-        """Return how long to wait now; half of it is chance."""
-        wait_s = self._next_s * random.uniform(0.5, 1)  # noqa: S311  no secret
-        self._next_s = min(self._most_s, 2 * self._next_s)
-        self.waited_s += wait_s
-        return wait_s

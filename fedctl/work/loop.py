@@ -18,21 +18,23 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fedctl.errors import Conflict, Denied, Empty, Failure, FedctlError, Partial, UsageError
+from fedctl.client.unused import unused_among
+from fedctl.client.waiting import AWAY, Backoff
+from fedctl.errors import Conflict, Denied, DiskFull, Empty, Failure, FedctlError, Partial, UsageError
 from fedctl.messages import pool as p
 from fedctl.messages import worker as w
 from fedctl.model.limits import NAME_MAX_CHARACTERS
 from fedctl.model.worker import HEARTBEAT_INTERVAL_MS
 from fedctl.work import verdict
 from fedctl.work.arguments import Arguments
-from fedctl.work.line import AWAY, Backoff, Line
+from fedctl.work.line import Line
 from fedctl.work.plan import Ending, Figures, Finished, Reason, Surroundings, WorkPlan
 from fedctl.work.process import Execution, Guard
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fedctl.model.pool import Item
+    from fedctl.model.pool import Item, Pool
     from fedctl.work.verdict import Report
 
 Tells = p.CompleteItems | p.FailItems | p.ReleaseItems
@@ -41,6 +43,8 @@ WAIT_MS = 10_000
 """How long one claim waits; who works until the pool is empty looks more often whether it is."""
 WAIT_TO_THE_END_MS = 500
 PROGRESS_EVERY_S = 0.5
+NOTES_ON_ITEMS = 20
+REASON_MAX_CHARACTERS = 200
 _GOODBYE_S = 5.0
 
 
@@ -92,6 +96,7 @@ class WorkLoop:
         self._claims, self._reports, self._signs = (
             Line(around.open_caller, name) for name in ("claims", "reports", "signs")
         )
+        self._entrance = Line(around.open_first or around.open_caller, "entrance")
         self._voice = ThreadPoolExecutor(1, thread_name_prefix="fedctl-work-voice")
         self._pen = ThreadPoolExecutor(1, thread_name_prefix="fedctl-work-pen")
         self._loop = asyncio.get_running_loop()
@@ -113,9 +118,12 @@ class WorkLoop:
         self._aside: set[asyncio.Task[None]] = set()
         self._held: set[_Attempt] = set()
         self._dry = False  # the last claim found nothing
-        self._waited = False  # though it waited
+        self._empties = 0  # claims that found nothing though they waited, one after the other
+        self._passed_over: int | None = None  # how many those were when something was pending all the same
+        self._known_pool = False
         self._unheard: list[str] = []
         self._said: set[str] = set()
+        self._notes_on_items = 0
         self._counts: dict[str, int] = dict.fromkeys(("done", "failed", "poisoned", "released", "lost"), 0)
         self._failing: set[str] = set()
         self._pauses = 0
@@ -159,6 +167,8 @@ class WorkLoop:
             await asyncio.gather(*signs, return_exceptions=True)
             await self._leave()
             self._guard.close()
+            if self._notes_on_items > NOTES_ON_ITEMS:
+                self._note(f"and {self._notes_on_items - NOTES_ON_ITEMS:,} more of this kind")
 
     def _check_program(self) -> None:
         """Say that there is no such program before an item was claimed for it."""
@@ -172,17 +182,20 @@ class WorkLoop:
         """Register; False when we were told to stop before anybody answered."""
         registering = asyncio.create_task(self._register())
         stopping = asyncio.create_task(self._stop.wait())
-        await asyncio.wait({registering, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        if not registering.done():
-            registering.cancel()
-            return False
-        await registering
-        return True
+        try:
+            await asyncio.wait({registering, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if not registering.done():
+                registering.cancel()
+                return False
+            await registering
+            return True
+        finally:
+            await self._entrance.close(1.0)
 
     async def _register(self) -> None:
         worker = (
-            await self._signs.call(
+            await self._entrance.call(
                 w.RegisterWorker(
                     id=self._worker_id,
                     host=socket.gethostname() or None,
@@ -212,8 +225,9 @@ class WorkLoop:
             async with asyncio.timeout(_GOODBYE_S):
                 # The name may be somebody else's by now, and then what it holds is not ours to give back.
                 await self._reports.call(w.BeatWorker(id=self._worker_id, incarnation=self._incarnation))
-                await self._reports.call(w.SetWorkerStatus(id=self._worker_id, status="terminated"))
-        except (TimeoutError, *AWAY):
+                made_up = self._plan.worker_id is None
+                await self._reports.call(w.SetWorkerStatus(id=self._worker_id, status="terminated", forget=made_up))
+        except (TimeoutError, DiskFull, *AWAY):
             self._note("nobody could be told that this worker has ended: what it held comes back by its leases' end")
         except FedctlError:
             return  # terminated already, or another's
@@ -332,17 +346,35 @@ class WorkLoop:
             pool = (await self._reports.call(p.GetPool(name=self._plan.pool))).pool
         except AWAY:
             return False
-        if pool.pending and self._waited:
-            self._note_once(
-                f"the pool {pool.name} is paused: waiting for it to be resumed"
-                if pool.paused
-                else f"{pool.pending} pending in {pool.name} are not for this worker: it lacks what they require"
-            )
+        if not pool.pending:
+            self._passed_over = None
+        elif self._empties:
+            self._note_waiting(pool)
         # What is claimed may be so by the claim under way: then its answer comes first.
         if pool.pending or pool.delayed or (pool.claimed and self._asked is not None):
             return False
         self._reason = "empty"
         return True
+
+    def _note_waiting(self, pool: Pool) -> None:
+        """Say why nothing is claimed of what is pending; that it is not for us once a claim has passed it over."""
+        if pool.paused:
+            self._note_once(f"the pool {pool.name} is paused: waiting for it to be resumed")
+        elif self._passed_over is None:
+            self._passed_over = self._empties  # it may have come after the claim
+        elif self._empties > self._passed_over:
+            self._note_once(
+                f"{pool.pending} pending in {pool.name} are not for this worker: it lacks what they require"
+            )
+
+    async def _note_unused(self) -> None:
+        """Say once that nobody ever used this pool: its name may be mistyped."""
+        if not self._known_pool:
+            self._known_pool = True
+            with contextlib.suppress(FedctlError):
+                names = [one.name for one in (await self._reports.call(p.ListPools())).pools]
+                if note := unused_among(names, self._plan.pool):
+                    self._note(note)
 
     def _claim_of(self, count: int, wait_ms: int = 0) -> p.ClaimItems:
         return p.ClaimItems(
@@ -373,7 +405,12 @@ class WorkLoop:
             except Conflict:
                 await self._beat()  # it knows why: whoever is told to leave claims nothing
             else:
-                self._dry, self._waited = not items, not items and request.wait_ms > 0
+                self._dry = not items
+                self._empties = 0 if items or not request.wait_ms else self._empties + 1
+                if not self._empties:
+                    self._passed_over = None
+                if not items:
+                    await self._note_unused()
                 await self._release_unheard()
             break
         if self._plan.once and not items:
@@ -467,7 +504,10 @@ class WorkLoop:
         finally:
             if timer is not None:
                 timer.cancel()
-        return verdict.judged(item, ran)
+        report = verdict.judged(item, ran)
+        if ran.stdout.cut:
+            self._note_on_item(f"result of {item.id} cut at 1 MiB")
+        return report
 
     def _environment_of(self, item: Item) -> dict[str, str]:
         return {
@@ -541,6 +581,7 @@ class WorkLoop:
         self._counts[outcome] += 1
         if outcome in ("failed", "poisoned"):
             self._failing.add(item.id)
+            self._note_failure(item, report)
         elif outcome == "done":
             self._failing.discard(item.id)
         if self._around.finished is not None:
@@ -633,6 +674,18 @@ class WorkLoop:
         if text not in self._said:
             self._said.add(text)
             self._note(text)
+
+    def _note_on_item(self, text: str) -> None:
+        """Say something of one item; after so many only how many they are."""
+        self._notes_on_items += 1
+        if self._notes_on_items <= NOTES_ON_ITEMS:
+            self._note(text)
+
+    def _note_failure(self, item: Item, report: Report) -> None:
+        became, again = "is poisoned", ""
+        if report.outcome == "failed":
+            became, again = "failed", f"; again in {(report.retry_in_ms or 0) / 1000:.1f} s"
+        self._note_on_item(f"{item.id} {became}: {(report.reason or '')[:REASON_MAX_CHARACTERS]}{again}")
 
     async def _pause(self, seconds: float) -> None:
         """Wait, unless there is a reason to stop."""

@@ -83,7 +83,8 @@ class Surroundings(NamedTuple):
     """What a run needs of the world around it. The functions are called on other threads, and may block there.
 
     `hear` takes what commands write to stderr, `say` what there is to say beside, `finished` each item that the run
-    is through with, `progress` how far it is. An error that `finished` raises ends the run.
+    is through with, `progress` how far it is. An error that `finished` raises ends the run. `open_first` opens whom a
+    run asks to be let in, for as long as that takes: there is no lease yet that could end meanwhile.
     """
 
     open_caller: Callable[[], Caller]
@@ -92,3 +93,4 @@ class Surroundings(NamedTuple):
     say: Callable[[str], None]
     finished: Callable[[Finished], None] | None = None
     progress: Callable[[Figures], None] | None = None
+    open_first: Callable[[], Caller] | None = None

@@ -47,6 +47,8 @@ class Capture:
         """Begin with nothing."""
         self._kept = bytearray()
         self.size = 0
+        self.cut = False
+        """Whether the result is not all of it."""
 
     def add(self, chunk: bytes) -> None:
         """Take what came."""
@@ -68,6 +70,7 @@ class Capture:
             text = text.removesuffix("\n")
             if _size(text) <= RESULT_MAX_BYTES:
                 return text or None
+        self.cut = True
         mark = f"\n[cut: {self.size} bytes in all]"
         while (size := _size(text + mark)) > RESULT_MAX_BYTES:
             text = text[: len(text) * RESULT_MAX_BYTES // size - 1]

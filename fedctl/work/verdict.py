@@ -30,7 +30,7 @@ _SHORT_OF = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, e
 class Report(NamedTuple):
     """What an attempt came to, and the request that tells so; None: there is nothing to tell, the lease is lost.
 
-    `pause`: there is a reason not to claim the next item at once.
+    `pause`: there is a reason not to claim the next item at once. `reason` is the error in a few words.
     """
 
     outcome: Outcome
@@ -39,6 +39,7 @@ class Report(NamedTuple):
     error: str | None = None
     retry_in_ms: int | None = None
     pause: bool = False
+    reason: str | None = None
 
 
 def lease_of(item: Item) -> Lease:
@@ -83,6 +84,7 @@ def released(item: Item, status: int | None, *, pause: bool = False) -> Report:
 
 def failed(item: Item, error: str, ran: Ran | None = None, *, poison: bool = False) -> Report:
     """Return the report of a failure: a later attempt, unless there were as many as there may be."""
+    reason = error
     if ran is not None and ran.stderr_tail.strip():
         error += f"; stderr ends in:\n{ran.stderr_tail.decode('utf-8', 'replace').strip()}"
     lease, last = lease_of(item), poison or item.attempts >= item.max_retries
@@ -94,6 +96,7 @@ def failed(item: Item, error: str, ran: Ran | None = None, *, poison: bool = Fal
         None if ran is None else ran.status,
         error,
         None if last else retry_in_ms,
+        reason=reason,
     )
 
 

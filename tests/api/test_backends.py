@@ -146,6 +146,17 @@ def test_a_kind_that_is_not_there_says_so(make: Any, kind: str, said: str):
         make(kind)
 
 
+@pytest.mark.parametrize(("make", "kind", "options", "said"), [
+    (create_work_backend, "memory", {"db_path": "x"}, "no option db_path: its options are lease_s; .* is sqlite"),
+    (create_registration_backend, "memory", {"db_path": "x"}, "no option db_path: its options are none; .* is sqlite"),
+    (create_work_backend, "sqlite", {"path": "x"}, "no option path: its options are db_path, lease_s"),
+    (create_registration_backend, "sqlite", {"lease_s": 1}, "no option lease_s: its options are db_path"),
+])  # fmt: skip
+def test_an_option_that_a_kind_has_not_says_so(make: Any, kind: str, options: dict[str, Any], said: str):
+    with pytest.raises(ValueError, match=said):
+        make(kind, **options)
+
+
 def test_without_a_path_the_file_is_the_reference_s(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     SQLiteWorkBackend().close()

@@ -44,6 +44,8 @@ class Floor:
         self.figures: list[Figures] = []
         self.error: Exception | None = None
         self.hear: Callable[[bytes], None] = self._hear
+        self.between: Callable[[Any], Any] = lambda caller: caller
+        """What may come between a run and whom it asks."""
 
     def _hear(self, chunk: bytes) -> None:
         self.heard += chunk
@@ -78,7 +80,7 @@ class Floor:
     def work(self, *command: str, pool: str = "q", **plan: Any) -> Ending:
         """Work in this thread; the run has to end by itself."""
         around = Surroundings(
-            open_caller=lambda: open_caller(self.settings, writes=True),
+            open_caller=lambda: self.between(open_caller(self.settings, writes=True)),
             environment={"PATH": os.environ["PATH"]},
             hear=self.hear,
             say=self.said.append,

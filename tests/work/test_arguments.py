@@ -56,6 +56,26 @@ def test_nul_cannot_be_an_argument():
 
 def test_it_knows_whether_the_data_go_to_stdin_and_whether_an_item_names_the_program():
     assert Arguments(["cmd", "{id}"]).any
-    assert not Arguments(["cmd", "{{}}", "{x}"]).any
+    assert not Arguments(["cmd", "{{}}", "{{x}}", "{x y}"]).any
     assert Arguments(["{{}}", "{}"]).program == "{}"
     assert Arguments(["{data.tool}", "x"]).program is None
+
+
+@pytest.mark.parametrize(
+    ("argument", "meant"),
+    [("{dta}", "{data}"), ("{dat.a.b}", "{data.a.b}"), ("{ID}", "{id}"), ("{attempts}", "{attempt}"),
+     ("{name}", "{data.name}"), ("{data.}", "{data}")],
+)  # fmt: skip
+def test_a_word_in_braces_that_is_no_placeholder_is_refused_with_what_was_meant(argument, meant):
+    with pytest.raises(UsageError) as refused:
+        Arguments(["cmd", argument])
+    assert refused.value.hint == f"did you mean {meant}? For {argument} itself write {{{argument}}}"
+    assert Arguments(["cmd", f"{{{argument}}}"]).filled(item(None)) == ["cmd", argument]
+
+
+@pytest.mark.parametrize(
+    "argument",
+    ['{"dta":1}', "{ print }", "{print $1}", "--format={{name}}", "{{.ID}}", "a{b}", "{a,b}", "${HOME}", "{1}"],
+)
+def test_other_braces_are_the_commands_own(argument):
+    assert Arguments(["cmd", argument]).filled(item(None)) == ["cmd", argument]

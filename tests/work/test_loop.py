@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import time
@@ -153,6 +154,83 @@ def test_a_paused_pool_is_not_empty(floor, meanwhile, eventually):
     meanwhile(resume)
     assert floor.work("true", until_empty=True).done == 1
     assert floor.said == ["the pool q is paused: waiting for it to be resumed"]
+
+
+def test_what_comes_between_a_claim_and_the_count_is_for_this_worker(floor):
+    floor.push("later", delay_ms=700)
+
+    class Late:
+        """Pushes an item just before it is looked what is there."""
+
+        def __init__(self, caller):
+            self.caller, self.close = caller, caller.close
+
+        def call(self, request, *, tenant_id=None):
+            if isinstance(request, p.GetPool) and floor.waited and len(floor.items()) == 1:
+                floor.push("now")
+            answer = self.caller.call(request, tenant_id=tenant_id)
+            floor.waited |= isinstance(request, p.ClaimItems) and request.wait_ms > 0 and answer.unmet
+            return answer
+
+    floor.waited = False
+    floor.between = Late
+    assert floor.work("true", until_empty=True).done == 2
+    assert floor.said == []
+
+
+def test_what_is_pending_and_passed_over_is_said_to_be_so(floor, meanwhile, eventually):
+    floor.push(0, requires=["gpu"])
+
+    def come_to_help():
+        eventually(lambda: floor.said)
+        floor.call(w.RegisterWorker(id="strong", capabilities=["gpu"]))
+        for item in floor.call(p.ClaimItems(pool="q", worker_id="strong")).items:
+            floor.call(p.CompleteItems(completions=[Completion(id=item.id, lease_id=item.lease_id)]))
+
+    meanwhile(come_to_help)
+    assert floor.work("true", until_empty=True).reason == "empty"
+    assert floor.said == ["1 pending in q are not for this worker: it lacks what they require"]
+
+
+def test_a_pool_that_was_never_used_is_said_to_be_so_once(floor):
+    floor.push(0, pool="builds")
+    floor.work("true", pool="bulids", once=True)
+    assert floor.said == ["the pool bulids was never used: did you mean builds?"]
+    floor.said.clear()
+    floor.work("true", pool="builds", until_empty=True)
+    assert floor.said == []
+
+
+def test_each_failure_is_said_in_a_line_and_after_twenty_only_counted(floor):
+    ids = floor.push(*range(22), max_retries=1)
+    (again,) = floor.push("again", priority=1)
+    floor.shell('echo "its own words" >&2; exit 7', "{}", max_items=23)
+    assert len(floor.said) == 21
+    assert re.fullmatch(rf"{again} failed: exit 7; again in \d\.\d s", floor.said[0])
+    assert floor.said[1] == f"{ids[0]} is poisoned: exit 7"
+    assert floor.said[-1] == "and 3 more of this kind"
+
+
+def test_a_path_that_leads_nowhere_is_said(floor):
+    (item_id,) = floor.push({}, max_retries=1)
+    floor.work("true", "{data.name}", once=True)
+    assert floor.said == [f"{item_id} is poisoned: {{data.name}} leads nowhere: the data have no 'name' there"]
+
+
+def test_a_result_that_is_cut_is_said(floor):
+    item = floor.one("head -c 1100000 /dev/zero | tr '\\0' x")
+    assert item.result.endswith("[cut: 1100000 bytes in all]")
+    assert floor.said == [f"result of {item.id} cut at 1 MiB"]
+    floor.said.clear()
+    floor.one("echo short")
+    assert floor.said == []
+
+
+def test_an_unknown_placeholder_is_refused_before_anything_is_claimed(floor):
+    (item_id,) = floor.push(0)
+    with pytest.raises(UsageError, match="no placeholder"):
+        floor.work("echo", "{dta}", once=True)
+    assert floor.item(item_id).item.attempts == 0
 
 
 def test_what_requires_more_is_left_to_others(floor):

@@ -20,13 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from fedctl.access.certificates import Certificates
     from fedctl.access.tokens import Claims
     from fedctl.agent.lifecycle import AgentLife, AgentPlan, Ending
     from fedctl.agent.link import Link
     from fedctl.client.caller import Caller
+    from fedctl.client.tls import Trust
     from fedctl.clock import Clock
     from fedctl.config import AgentOptions, HubOptions, Settings
-    from fedctl.log import LogOptions
+    from fedctl.log import Log
     from fedctl.model.hub import HubInfo
     from fedctl.operations.context import Context
 
@@ -105,12 +107,22 @@ def open_caller(settings: Settings, *, writes: bool) -> Caller:
             tenant_id=settings.tenant if chosen else None,
             token=None if token is None else token.reveal(),
             timeout_ms=settings.timeout_ms,
+            trust=_trust(settings),
         )
     from fedctl.client.local import LocalCaller
     from fedctl.model.principal import Principal
 
     principal = Principal(tenant_id=settings.tenant, role="owner")
     return LocalCaller(open_context(settings, create=writes), principal)
+
+
+def _trust(settings: Settings) -> Trust:
+    """Return whom to trust over TLS, and how to show who we are."""
+    from fedctl.client.tls import Trust
+
+    if settings.client_key is not None and settings.client_cert is None:
+        raise UsageError("a client's key is of no use without its certificate", hint="give --client-cert too")
+    return Trust(ca=settings.tls_ca, cert=settings.client_cert, key=settings.client_key)
 
 
 def create_home(settings: Settings) -> None:
@@ -164,6 +176,7 @@ def run_hub(settings: Settings, options: HubOptions, on_ready: Callable[[HubInfo
     from fedctl.clock import SteadyClock
     from fedctl.hub.server import Hub, HubServerOptions
 
+    log = open_log(settings, resident=True)
     context = open_context(settings, create=True, clock=SteadyClock())
     try:
         hub = Hub(
@@ -174,12 +187,17 @@ def run_hub(settings: Settings, options: HubOptions, on_ready: Callable[[HubInfo
                 port=options.port,
                 http_port=options.http_port,
                 max_agents=options.max_agents,
+                max_connections=options.max_connections,
+                max_strangers=options.max_strangers,
                 tls_cert=options.tls_cert,
                 tls_key=options.tls_key,
+                tls_client_ca=options.tls_client_ca,
                 insecure=options.insecure,
-                log=log_options(settings),
+                host_names=options.host_names,
+                origins=options.origins,
             ),
             on_ready,
+            log,
         )
         return asyncio.run(hub.run())
     finally:
@@ -193,6 +211,7 @@ _detached: list[Any] = []
 def _detach_hub(settings: Settings, options: HubOptions) -> HubInfo:
     import subprocess
 
+    open_log(settings, resident=True)  # a file that cannot be written is told here, not in the background
     settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     log_path = settings.home / "hub.log"
     log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -233,23 +252,29 @@ def _did_not_start(status: int, log_path: Path, begun: int) -> FedctlError:
     return Failure(f"the hub ended with status {status}", hint=f"read {log_path}")
 
 
-def log_options(settings: Settings) -> LogOptions:
-    """Return what a hub or an agent says while it runs, and where."""
-    from fedctl.log import LogOptions
+def open_log(settings: Settings, *, resident: bool, console: Callable[[str], None] | None = None) -> Log:
+    """Return what a hub or an agent (`resident`) or a command says while it runs, and where; see `Log` for its errors.
 
-    return LogOptions(
-        level=settings.level_for(resident=True),
+    Its file is opened now: before anything is done that nobody would hear of.
+    """
+    from fedctl.clock import Clock
+    from fedctl.log import Log, LogOptions
+
+    options = LogOptions(
+        level=settings.level_for(resident=resident),
         format=settings.debug_format,
         output=settings.debug_output,
         file=settings.debug_file,
         categories=settings.debug_categories,
         agents=settings.debug_agents,
     )
+    return Log(options, Clock(), console)
 
 
 def _hub_flags(settings: Settings, options: HubOptions) -> list[str]:
     flags = ["--json", "--home", str(settings.home), "--host", options.host, "--port", str(options.port),
              "--http-port", str(options.http_port), "--max-agents", str(options.max_agents),
+             "--max-connections", str(options.max_connections), "--max-strangers", str(options.max_strangers),
              "--debug-level", settings.level_for(resident=True), "--debug-format", settings.debug_format,
              "--debug-output", settings.debug_output]  # fmt: skip
     if settings.debug_file is not None:
@@ -260,9 +285,31 @@ def _hub_flags(settings: Settings, options: HubOptions) -> list[str]:
         flags += ["--debug-agent", agent_id]
     if options.tls_cert and options.tls_key:
         flags += ["--tls-cert", str(options.tls_cert), "--tls-key", str(options.tls_key)]
+    if options.tls_client_ca:
+        flags += ["--tls-client-ca", str(options.tls_client_ca)]
+    for name in options.host_names:
+        flags += ["--allow-host", name]
+    for origin in options.origins:
+        flags += ["--allow-origin", origin]
     if settings.config_file is not None:
         flags += ["--config", str(settings.config_file)]
     return flags + (["--insecure"] if options.insecure else [])
+
+
+def make_certificates(settings: Settings, folder: Path | None, names: Sequence[str], life_ms: int) -> Certificates:
+    """Make an authority, a hub's pair and a client's; the hub's is good for this machine and for `names`.
+
+    Raises as `access.certificates.make`.
+    """
+    import socket
+
+    from fedctl.access import certificates
+    from fedctl.clock import Clock
+
+    here = ("localhost", "127.0.0.1", "::1", socket.gethostname())
+    return certificates.make(
+        folder or settings.home / "tls", tuple(dict.fromkeys((*here, *names))), now_ms=Clock().now_ms(), life_ms=life_ms
+    )
 
 
 def hub_info(settings: Settings) -> HubInfo | None:
@@ -350,9 +397,9 @@ def make_agent(settings: Settings, options: AgentOptions) -> AgentLife:
     from fedctl.access.keys import KeyRing
     from fedctl.agent.lifecycle import AgentLife, AgentPlan, Means, new_agent_id
     from fedctl.clock import Clock
-    from fedctl.log import Log
 
     clock = Clock()
+    log = open_log(settings, resident=True)
     address = hub_address(settings)
     token = None if address is None or address.startswith("unix:") else settings.read_token()
     given_id, tenant_id = options.id, settings.tenant
@@ -375,12 +422,19 @@ def make_agent(settings: Settings, options: AgentOptions) -> AgentLife:
         from fedctl.recall.embedder import Embedder
 
         embedder = Embedder(settings.model)
-    link = _open_link(settings, plan, address, None if token is None else token.reveal())
-    log = Log(log_options(settings), clock)
+
+    def watched(link: Link) -> Link:
+        if not log.says_detailed:
+            return link
+        from fedctl.agent.logged import LoggedLink
+
+        return LoggedLink(link, log, clock, plan.tenant_id, plan.agent_id)
+
+    link = watched(_open_link(settings, plan, address, None if token is None else token.reveal()))
 
     def home_link() -> Link | None:
         here = settings.hub == "auto" and address is not None and not hub_is_running(settings.home)
-        return _home_link(settings, plan) if here else None
+        return watched(_home_link(settings, plan)) if here else None
 
     return AgentLife(plan, Means(link, clock, KeyRing(settings.home / "keys"), embedder, log, home_link))
 
@@ -391,7 +445,7 @@ def _open_link(settings: Settings, plan: AgentPlan, address: str | None, token: 
         return _home_link(settings, plan)
     from fedctl.agent.link import HubLink
 
-    return HubLink(address, token=token, tenant_id=plan.tenant_id, agent_id=plan.agent_id)
+    return HubLink(address, token=token, tenant_id=plan.tenant_id, agent_id=plan.agent_id, trust=_trust(settings))
 
 
 def _home_link(settings: Settings, plan: AgentPlan) -> Link:

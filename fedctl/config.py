@@ -15,6 +15,7 @@ import msgspec
 
 from fedctl.errors import Denied, DiskFull, FedctlError, UsageError
 from fedctl.model.limits import check_name, check_text
+from fedctl.model.log import CATEGORIES, LEVELS
 from fedctl.model.time import parse_duration_ms
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ DebugLevel = Literal["silent", "basic", "detailed", "verbose", "trace"]
 
 FORMATS = ("table", "json", "jsonl", "tsv", "ids")
 COLORS = ("auto", "always", "never")
-DEBUG_LEVELS = ("silent", "basic", "detailed", "verbose", "trace")
 DEBUG_FORMATS = ("human", "json", "compact")
 DEBUG_OUTPUTS = ("console", "file", "both")
 HUB_SCHEMES = ("ws://", "wss://", "unix:")
@@ -64,6 +64,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tenant_explicit: bool = False
     token_file: Path | None = None
     token_from_environment: Secret | None = None
+    tls_ca: Path | None = None
+    client_cert: Path | None = None
+    client_key: Path | None = None
     timeout_ms: int | None = 30_000
     format: Format = "table"
     color: Color = "auto"
@@ -116,8 +119,13 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8443
     http_port: int = 8444
     max_agents: int = 1000
+    max_connections: int = 10_000
+    max_strangers: int = 1024
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    host_names: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
     insecure: bool = False
     detach: bool = False
 
@@ -143,6 +151,9 @@ def _one_of(what: str, allowed: tuple[str, ...]) -> Callable[[str], str]:
         return value
 
     return check
+
+
+_category = _one_of("debug category", CATEGORIES)
 
 
 def _hub(text: str) -> str:
@@ -183,11 +194,14 @@ KEYS: dict[str, Key] = {
     "hub": Key("hub", _hub, ("FEDCTL_HUB",)),
     "tenant": Key("tenant", lambda text: check_name("tenant", text), ("FEDCTL_TENANT",)),
     "token_file": Key("token_file", _path, ("FEDCTL_TOKEN_FILE",)),
+    "tls_ca": Key("tls_ca", _path, ("FEDCTL_TLS_CA",)),
+    "client_cert": Key("client_cert", _path, ("FEDCTL_CLIENT_CERT",)),
+    "client_key": Key("client_key", _path, ("FEDCTL_CLIENT_KEY",)),
     "timeout": Key("timeout_ms", _timeout, ("FEDCTL_TIMEOUT",)),
     "format": Key("format", _one_of("format", FORMATS), ("FEDCTL_FORMAT",)),
     "color": Key("color", _one_of("colour choice", COLORS)),
     "model": Key("model", _path),
-    "debug_level": Key("debug_level", _one_of("debug level", DEBUG_LEVELS), ("DEBUG_LEVEL",), lenient=True),
+    "debug_level": Key("debug_level", _one_of("debug level", LEVELS), ("DEBUG_LEVEL",), lenient=True),
     "debug_format": Key("debug_format", _one_of("debug format", DEBUG_FORMATS), ("DEBUG_FORMAT",), lenient=True),
     "debug_output": Key("debug_output", _one_of("debug output", DEBUG_OUTPUTS), ("DEBUG_OUTPUT",), lenient=True),
     "debug_file": Key("debug_file", _path, ("DEBUG_OUTPUT_FILE",)),
@@ -221,13 +235,15 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
     reading.take_file(home / CONFIG_NAME, must_exist=False)
     if "home" in reading.values:
         raise UsageError(f"{str(home / CONFIG_NAME)!r} cannot say where its own home is", hint="remove `home`")
+    if flags.get("debug_file") and reading.values.get("debug_output", "console") == "console":
+        reading.warnings.append("nothing goes to --debug-file without --debug-output file (or both)")
     return Settings(
         home=home,
         **reading.values,
         tenant_explicit=explicit,
         token_from_environment=secret,
-        debug_categories=tuple(flags.get("debug_categories") or ()),
-        debug_agents=tuple(flags.get("debug_agents") or ()),
+        debug_categories=tuple(_category(one) for one in flags.get("debug_categories") or ()),
+        debug_agents=tuple(check_name("agent", one) for one in flags.get("debug_agents") or ()),
         quiet=bool(flags.get("quiet")),
         verbose=bool(flags.get("verbose")),
         config_file=config_file,

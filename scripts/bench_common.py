@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 FSYNC_TRIES = 200
+FOLDER = "BENCH_FOLDER"
+"""The variable that tells a benchmark's processes of its scratch folder."""
 PACKAGES = ("apsw", "msgspec", "numkong", "numpy", "onnxruntime", "tokenizers", "typer", "websockets")
 
 
@@ -157,6 +159,7 @@ def fsync_ms(folder: Path) -> float:
 def scratch(args: argparse.Namespace) -> Iterator[Path]:
     """Lend a folder that is gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="fedctl-bench-", dir=args.dir))
+    os.environ[FOLDER] = str(folder)
     try:
         yield folder
     finally:
@@ -209,7 +212,20 @@ def cpu_s(pid: int) -> float:
 
 
 def sentences(limit: int = 20_000) -> list[str]:
-    """Return English sentences with something to say: the first lines of the standard library's own docstrings."""
+    """Return English sentences with something to say: the first lines of the standard library's own docstrings.
+
+    Finding them takes a second or two, so it is done once a benchmark, not once a process.
+    """
+    kept = Path(os.environ[FOLDER], "sentences.json") if FOLDER in os.environ else None
+    if kept is not None and kept.exists():
+        return list(json.loads(kept.read_text()))[:limit]
+    found = _find_sentences(20_000 if kept is not None else limit)
+    if kept is not None:
+        kept.write_text(json.dumps(found))
+    return found[:limit]
+
+
+def _find_sentences(limit: int) -> list[str]:
     found: dict[str, None] = {}
     for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
         with contextlib.suppress(SyntaxError, UnicodeDecodeError):
@@ -317,12 +333,13 @@ class RunningHub:
 
 
 @contextlib.contextmanager
-def hub(home: Path, *flags: str) -> Iterator[RunningHub]:
-    """Run a hub on a home."""
-    command = [*fedctl_command(), "hub", "start", "--port", "0", "--http-port", "0", "--json", *flags]
+def hub(home: Path, *flags: str, tree: Path | None = None) -> Iterator[RunningHub]:
+    """Run a hub on a home; with `tree` the hub of another checkout of fedctl."""
+    fedctl = fedctl_command() if tree is None else [sys.executable, "-m", "fedctl"]
+    command = [*fedctl, "hub", "start", "--port", "0", "--http-port", "0", "--json", *flags]
     log = (home.parent / f"{home.name}.log").open("ab")
     process = subprocess.Popen(
-        command, env=plain_environment(home), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log
+        command, env=plain_environment(home), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, cwd=tree
     )
     try:
         assert process.stdout is not None

@@ -1,6 +1,6 @@
 """What a hub does for how many, how fast, and what it takes: latencies, durable acks a second, memory.
 
-    python scripts/bench_hub.py [--quick] [--json] [--only latency,acks,paced,memory]
+    python scripts/bench_hub.py [--quick] [--json] [--only latency,acks,paced,fair,memory] [--beside TREE]
 
 Hub and load share the machine: one process each. Beside the hub runs a prototype (below: websockets, msgspec, apsw
 with the same durability, FTS5, group commit, and nothing else), asked the same in the same minute: the ratio is what
@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -43,17 +44,24 @@ def main() -> None:
     made = common.parser(str(__doc__))
     made.add_argument("--load", help=argparse.SUPPRESS)  # this program as a process that asks
     made.add_argument("--prototype", help=argparse.SUPPRESS)  # this program as the prototype
+    made.add_argument("--home", help=argparse.SUPPRESS)  # this program as one that makes a home
+    made.add_argument("--beside", type=Path, metavar="TREE", help="in the part `fair`: another checkout to hold beside")
     made.add_argument("--episodes", type=int, help="in the store of the paced part (default 200000; quick: 10000)")
     args = made.parse_args()
     if args.load:
         print(json.dumps(asyncio.run(LOADS[json.loads(args.load)["what"]](json.loads(args.load)))))
         return
+    if args.home:
+        new_home(Path(args.home), inference=False, episodes=args.episodes)
+        return
     if args.prototype:
         asyncio.run(prototype(Path(args.prototype)))
         return
+    raise_descriptors()
     with common.scratch(args) as folder:
         report = common.Report("hub", args, folder)
-        for part, work in (("latency", latencies), ("acks", acks), ("paced", paced), ("memory", memory)):
+        parts = {"latency": latencies, "acks": acks, "paced": paced, "fair": fair, "memory": memory}
+        for part, work in parts.items():
             if common.wanted(args, part):
                 (folder / part).mkdir()
                 work(args, folder / part, report)
@@ -64,17 +72,18 @@ def main() -> None:
 
 
 def latencies(args: argparse.Namespace, folder: Path, report: common.Report) -> None:
-    """Connect, auth, push, pull, query, with 5 and with 100 agents connected and subscribed."""
-    repeats = 20 if args.quick else 60
+    """Connect, auth, push, pull, query, with 5, 100 and 1,000 agents connected and subscribed."""
     rows: list[dict[str, Any]] = []
-    for agents in (5, 100):
-        for inference in (False, True):
+    for agents in (5, 100, 1000):
+        # A thousand agents that are told of each push share the machine with the hub: fewer repeats say the same.
+        repeats = 20 if args.quick or agents > 100 else 60
+        for inference in (False, True) if agents <= 100 else (False,):
             home = new_home(folder / f"{agents}-{inference}", inference=inference, episodes=300)
-            with common.hub(home) as hub:
+            with common.hub(home, "--max-agents", str(agents + 100)) as hub:
                 token = issue(hub)
                 asked = load(what="latency", url=hub.url, token=token, agents=agents, repeats=repeats, live=True)
                 alone = load(what="latency", url=hub.url, token=token, agents=agents, repeats=repeats, live=False)
-            title = f"{agents} agents, {'inference meanwhile' if inference else 'no inference'}"
+            title = f"{agents:,} agents, {'inference meanwhile' if inference else 'no inference'}"
             rows += [
                 {"agents": title, "asked": name, "p50_ms": percent(values, 0.5), "p99_ms": percent(values, 0.99),
                  "unsubscribed_p50_ms": percent(alone[name], 0.5), "unsubscribed_p99_ms": percent(alone[name], 0.99)}
@@ -86,18 +95,18 @@ def latencies(args: argparse.Namespace, folder: Path, report: common.Report) -> 
         {"agents": "prototype, 5 connections", "asked": name, "p50_ms": percent(v, 0.5), "p99_ms": percent(v, 0.99)}
         for name, v in asked.items()
     ]
-    report.table(f"Latency, {repeats} calls each, one at a time, all agents subscribed (unsubscribed: none is)", rows)
+    report.table("Latency, 20 to 60 calls each, one at a time, all agents subscribed (unsubscribed: none is)", rows)
 
 
 def acks(args: argparse.Namespace, folder: Path, report: common.Report) -> None:
     """Durable acks a second from 50 clients that each wait for one answer before they ask again."""
-    seconds, rounds = (2.0, 3) if args.quick else (5.0, 5)
+    seconds, rounds = (1.0, 2) if args.quick else (5.0, 5)
     rows = []
     with contextlib.ExitStack() as stack:
         hub = stack.enter_context(common.hub(new_home(folder / "plain", inference=False)))
         embedding = stack.enter_context(common.hub(new_home(folder / "embedding", inference=True)))
         url, pid = stack.enter_context(running_prototype(folder / "prototype"))
-        for batch in (1, 10, 100):
+        for batch in (1, 10) if args.quick else (1, 10, 100):
             common_spec = {"what": "acks", "batch": batch, "seconds": seconds, "clients": CLIENTS}
             ours = common_spec | {"url": hub.url, "pid": hub.pid, "token": issue(hub)}
             specs = {
@@ -155,9 +164,54 @@ def paced(args: argparse.Namespace, folder: Path, report: common.Report) -> None
     report.table(f"{title}; {rounds} runs of {seconds:g} s", rows)
 
 
+def fair(args: argparse.Namespace, folder: Path, report: common.Report) -> None:
+    """One tenant's latency, alone and beside another tenant that asks as much as 50 connections can.
+
+    The machine is shared too: "elsewhere" is the same flood at another hub on it, which costs the victim what two
+    busy processes on the same cores cost, and nothing else.
+    """
+    seconds, rounds = (2.0, 1) if args.quick else (8.0, 5)
+    floods: dict[str, dict[str, Any]] = {
+        "stores, 1 episode a call": {"what": "acks", "batch": 1},
+        "stores, 100 episodes a call": {"what": "acks", "batch": 100},
+        "stores, 100 a call, 64 calls ahead": {"what": "ahead", "batch": 100, "ahead": 64},
+        "queries by words": {"what": "reads"},
+    }
+    trees = {"fedctl": None} | ({"fedctl of --beside": args.beside} if args.beside else {})
+    rows: list[dict[str, Any]] = []
+    with contextlib.ExitStack() as stack:
+        away = stack.enter_context(common.hub(new_home(folder / "away", inference=False, episodes=2000)))
+        for title, tree in trees.items():
+            home = folder / title.replace(" ", "-")
+            # By a process of the checkout's own: stores of different versions differ.
+            subprocess.run(
+                [sys.executable, __file__, "--home", str(home), "--episodes", "2000"],
+                env=os.environ | ({} if tree is None else {"PYTHONPATH": str(tree)}), check=True,
+            )  # fmt: skip
+            hub = stack.enter_context(common.hub(home, tree=tree))
+            victim = {"url": hub.url, "pid": hub.pid, "token": issue(hub), "clients": 5, "rate": 50, "seconds": seconds}
+            for asked in ("paced", "paced_reads") if tree is None else ("paced",):
+                found: dict[str, list[dict[str, float]]] = {}
+                for _ in range(rounds):
+                    found.setdefault("nothing", []).append(load(**victim | {"what": asked}))
+                    for name, flood in floods.items():
+                        if tree is not None and "ahead" in flood:
+                            continue  # a hub that reads whatever comes answers the victim in minutes
+                        for where, at in (("", hub), (", elsewhere", away))[: 1 if tree else 2]:
+                            spec = flood | {"url": at.url, "pid": at.pid, "token": issue(at, "flooder")}
+                            with flooding(**spec | {"clients": CLIENTS, "lean": True}):
+                                found.setdefault(name + where, []).append(load(**victim | {"what": asked}))
+                alone = statistics.median(one["p99_ms"] for one in found["nothing"])
+                for name, runs in found.items():
+                    row = {key: statistics.median(one[key] for one in runs) for key in ("p50_ms", "p99_ms", "max_ms")}
+                    which = {"hub": title, "victim": "stores" if asked == "paced" else "queries", "beside": name}
+                    rows.append(which | row | {"x p99 alone": row["p99_ms"] / alone})
+    report.table(f"A tenant that asks 50 times a second, beside another's flood; {rounds} runs of {seconds:g} s", rows)
+
+
 def memory(args: argparse.Namespace, folder: Path, report: common.Report) -> None:
     """Resident memory: of a hub before and after its model loads, of an idle connection, of an agent."""
-    idle = 200 if args.quick else 1000
+    idle = 500 if args.quick else 5000
     rows: list[dict[str, Any]] = []
     # A store that never held anything: the first episode makes a hub load its model.
     with common.hub(new_home(folder / "plain", inference=True), "--max-agents", str(idle + 100)) as hub:
@@ -178,6 +232,13 @@ def memory(args: argparse.Namespace, folder: Path, report: common.Report) -> Non
         load(what="acks", url=url, pid=pid, lean=True, prototype=True, batch=1, seconds=0.5, clients=5)
         rows.append({"what": "prototype", "mb": common.rss_mb(pid)})
     report.table("Resident memory", rows)
+
+
+def raise_descriptors() -> None:
+    """Let this process and its children hold as many connections as the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 # -- what they need ------------------------------------------------------------------------------------------------
@@ -201,14 +262,14 @@ def new_home(home: Path, *, inference: bool, episodes: int = 0) -> Path:
     return home
 
 
-def issue(hub: common.RunningHub) -> str:
-    """Return a token for the tenant `default`, of whichever agent its bearer says."""
+def issue(hub: common.RunningHub, tenant: str = "default") -> str:
+    """Return a token for a tenant, of whichever agent its bearer says."""
     from fedctl.client.remote import RemoteCaller
     from fedctl.messages.token import IssueToken
 
     caller = RemoteCaller(hub.socket)
     try:
-        return str(caller.call(IssueToken(tenant_id="default", agent_id=None, role="agent", ttl_ms=3_600_000)).token)
+        return str(caller.call(IssueToken(tenant_id=tenant, agent_id=None, role="agent", ttl_ms=3_600_000)).token)
     finally:
         caller.close()
 
@@ -229,6 +290,21 @@ def load(**spec: Any) -> Any:
     """Run a load in a process of its own and return what it measured."""
     ran = subprocess.run([sys.executable, __file__, "--load", json.dumps(spec)], stdout=subprocess.PIPE, check=True)
     return json.loads(ran.stdout)
+
+
+@contextlib.contextmanager
+def flooding(**spec: Any) -> Iterator[None]:
+    """Have another process ask as much as it can."""
+    command = [sys.executable, __file__, "--load", json.dumps(spec | {"seconds": 1e6, "says": True})]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    try:
+        assert process.stderr.readline() == b"here\n", "the flood did not begin"
+        yield
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
 
 
 @contextlib.contextmanager
@@ -365,9 +441,10 @@ async def _caller_client(spec: dict[str, Any], drafts: list[Any], name: str) -> 
     from fedctl.client.link import AsyncCaller
     from fedctl.clock import Clock
     from fedctl.messages.hub import Subscribe
-    from fedctl.messages.memory import StoreEpisodes
+    from fedctl.messages.memory import QueryEpisodes, StoreEpisodes
 
     new_id = Clock().new_id
+    questions = common.Texts(seed=3) if spec.get("reads") else None
     caller = await AsyncCaller.connect(spec["url"], token=spec.get("token"), agent_id=f"agent-{name}")
     if spec.get("live"):
         await caller.call(Subscribe(kinds=["episode_stored"]))
@@ -375,6 +452,9 @@ async def _caller_client(spec: dict[str, Any], drafts: list[Any], name: str) -> 
 
     async def push(count: int) -> None:
         nonlocal made
+        if spec.get("reads"):
+            await caller.call(QueryEpisodes(text=questions.question(), mode="keyword"))
+            return
         batch = []
         for _ in range(count):
             made += 1
@@ -414,8 +494,9 @@ async def _lean_client(spec: dict[str, Any], drafts: list[Any], name: str) -> Cl
             made += 1
             parts.append(bodies[made % len(bodies)] % new_id().encode())
         await socket.send(head % made + b",".join(parts) + tail, text=True)
-        answer = await socket.recv(decode=False)
-        assert answer.count(b'"ok":true') == count, answer[:300]
+        if made > count * spec.get("ahead", 0):
+            answer = await socket.recv(decode=False)
+            assert answer.count(b'"ok":true') == count or spec.get("ahead"), answer[:300]
 
     return Client(push, socket.close)
 
@@ -424,6 +505,8 @@ async def load_acks(spec: dict[str, Any]) -> dict[str, float]:
     """Push without pause from many clients; return acks a second, latencies, and the server's CPU an ack."""
     everybody = [client async for client in clients(spec)]
     took: list[float] = []
+    if spec.get("says"):
+        print("here", file=sys.stderr, flush=True)
 
     async def drive(client: Client, until: float) -> None:
         while (began := time.perf_counter()) < until:
@@ -443,6 +526,11 @@ async def load_acks(spec: dict[str, Any]) -> dict[str, float]:
     }
     await asyncio.gather(*(client.close() for client in everybody))
     return figures
+
+
+async def load_paced_reads(spec: dict[str, Any]) -> dict[str, float]:
+    """Query by words at a rate."""
+    return await load_paced(spec | {"reads": True})
 
 
 async def load_paced(spec: dict[str, Any]) -> dict[str, float]:
@@ -482,6 +570,49 @@ async def load_paced(spec: dict[str, Any]) -> dict[str, float]:
     return figures
 
 
+async def load_ahead(spec: dict[str, Any]) -> dict[str, float]:
+    """Push from many clients that do not wait for an answer before they ask again, so many calls ahead."""
+    acked = 0
+
+    async def drive(client: Client, until: float) -> None:
+        nonlocal acked
+        while time.perf_counter() < until:
+            await client.push(spec["batch"])
+            acked += spec["batch"]
+
+    everybody = [client async for client in clients(spec)]
+    if spec.get("says"):
+        print("here", file=sys.stderr, flush=True)
+    until = time.perf_counter() + spec["seconds"]
+    await asyncio.gather(*(drive(client, until) for client in everybody))
+    await asyncio.gather(*(client.close() for client in everybody))
+    return {"acks_per_s": acked / spec["seconds"]}
+
+
+async def load_reads(spec: dict[str, Any]) -> dict[str, float]:
+    """Ask by words without pause from many clients."""
+    from fedctl.client.link import AsyncCaller
+    from fedctl.messages.memory import QueryEpisodes, StoreEpisodes
+
+    texts = common.Texts(seed=2)
+    callers = [await AsyncCaller.connect(spec["url"], token=spec["token"]) for _ in range(spec["clients"])]
+    await callers[0].call(StoreEpisodes(episodes=texts.drafts(500)))
+    asked = 0
+    if spec.get("says"):
+        print("here", file=sys.stderr, flush=True)
+
+    async def drive(caller: AsyncCaller, until: float) -> None:
+        nonlocal asked
+        while time.perf_counter() < until:
+            await caller.call(QueryEpisodes(text=texts.question(), mode="keyword"))
+            asked += 1
+
+    until = time.perf_counter() + spec["seconds"]
+    await asyncio.gather(*(drive(caller, until) for caller in callers))
+    await asyncio.gather(*(caller.close() for caller in callers))
+    return {"asked_per_s": asked / spec["seconds"]}
+
+
 async def load_idle(spec: dict[str, Any]) -> None:
     """Connect many agents, say so on stderr, and stay until a line comes on stdin."""
     from fedctl.client.link import AsyncCaller
@@ -500,6 +631,9 @@ LOADS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "prototype_latency": load_prototype_latency,
     "acks": load_acks,
     "paced": load_paced,
+    "paced_reads": load_paced_reads,
+    "reads": load_reads,
+    "ahead": load_ahead,
     "idle": load_idle,
 }
 

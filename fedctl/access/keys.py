@@ -1,6 +1,8 @@
 """The home's signing keys: Ed25519, one PEM file each, for the eyes of the owner only.
 
-A key's name (`kid`) begins with the time it was made, so the last name signs and all of them verify.
+A key's name (`kid`) begins with the time it was made, so the last name signs. A key that took the place of others says
+in its name until when those verify: one rename brings the new key in and sets the end of the old ones, and whoever
+lists the folder next goes by it.
 """
 
 from __future__ import annotations
@@ -8,10 +10,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from fedctl.access import tokens
-from fedctl.errors import Corrupt, Denied
+from fedctl.errors import Corrupt, Denied, FedctlError, from_os
 from fedctl.model.principal import Principal
 
 if TYPE_CHECKING:
@@ -22,6 +27,17 @@ if TYPE_CHECKING:
     from fedctl.model.token import TokenRole
 
 _SUFFIX = ".pem"
+_NEW = ".new"
+# When it was made, 32 random bits, until when those before it verify: times in ms since 1970, twelve hex digits each.
+_NAME = re.compile(r"(?P<made>[0-9a-f]{12})-[0-9a-f]{8}(-(?P<until>[0-9a-f]{12}))?")
+
+
+class Rotation(msgspec.Struct, frozen=True, kw_only=True):
+    """The key that signs from now on, until when the others verify (ms since 1970), and how many ended for good."""
+
+    kid: str
+    old_until_ms: int | None
+    removed: int
 
 
 class KeyRing:
@@ -61,21 +77,63 @@ class KeyRing:
         """
         principal = Principal(tenant_id=tenant_id, role=role, agent_id=agent_id, token_id=jti)
         claims = tokens.make_claims(principal, now_ms=now_ms, ttl_ms=ttl_ms)
-        kid = next(reversed(self.kids()), None) or self._first(now_ms)
-        return tokens.sign(claims, kid, self._load(kid))
+        while True:
+            kid = next(reversed(self.kids()), None) or self._first(now_ms)
+            try:
+                return tokens.sign(claims, kid, self._load(kid))
+            except FileNotFoundError:  # rotated out since it was listed; there is a newer one now
+                continue
 
     def verify(self, token: str, now_ms: int) -> Verified:
         """Return who the token speaks for and until when; `Denied` with one reason otherwise.
 
         Whether it was revoked is the store's to say.
         """
-        return tokens.verify(token, self._public_key, now_ms)
+        ends_ms = self.ends_ms()
 
-    def _public_key(self, kid: str) -> Any:
+        def find(kid: str) -> Any:
+            if ends_ms.get(kid, 0) <= now_ms:
+                return None
+            try:
+                return self._load(kid).public_key()
+            except FileNotFoundError:
+                return None
+
+        verified = tokens.verify(token, find, now_ms)
+        return msgspec.structs.replace(verified, key_ends_ms=ends_ms[verified.key_id])
+
+    def ends_ms(self) -> dict[str, int]:
+        """Return until when each key verifies (ms since 1970); `NEVER_MS` for the last one, which signs."""
+        ends: dict[str, int] = {}
+        end_ms = tokens.NEVER_MS
+        for kid in reversed(self.kids()):
+            ends[kid] = end_ms
+            name = _NAME.fullmatch(kid)
+            if name is not None and name["until"]:
+                end_ms = min(end_ms, int(name["until"], 16))
+        return ends
+
+    def rotate(self, now_ms: int, old_until_ms: int) -> Rotation:
+        """Make a new key that signs from now on; the others verify until `old_until_ms` (ms since 1970).
+
+        What an earlier rotation ended sooner stays ended sooner. Keys that verify nothing any more are deleted.
+
+        Raises:
+            Denied: the keys cannot be read or written.
+            Corrupt: a file among them has no name of a key's.
+        """
         try:
-            return self._load(kid).public_key()
-        except FileNotFoundError:
-            return None
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with _exclusive(self._folder):
+                kids = self.kids()
+                kid = self._make(now_ms, after=kids[-1] if kids else None, until_ms=old_until_ms)
+                over = [one for one, end_ms in self.ends_ms().items() if end_ms <= now_ms]
+                for one in sorted(over):  # the oldest first: an end stands in the names of those that came later
+                    (self._folder / f"{one}{_SUFFIX}").unlink(missing_ok=True)
+                _sync(self._folder)
+        except OSError as error:
+            raise self._not_made(error) from error
+        return Rotation(kid=kid, old_until_ms=old_until_ms if kids else None, removed=len(over))
 
     def _load(self, kid: str) -> Any:
         """Return the private key; read again when its file changed, gone when its file is gone."""
@@ -102,11 +160,13 @@ class KeyRing:
                 kids = self.kids()
                 return kids[-1] if kids else self._make(now_ms)
         except OSError as error:
-            raise Denied(
-                f"no key can be made in {self._folder}: {error.strerror}", hint="check the permissions"
-            ) from error
+            raise self._not_made(error) from error
 
-    def _make(self, now_ms: int) -> str:
+    def _not_made(self, error: OSError) -> FedctlError:
+        return from_os(error, f"no key can be made in {self._folder}")
+
+    def _make(self, now_ms: int, *, after: str | None = None, until_ms: int = 0) -> str:
+        """Make a key whose name comes after another's, which it ends; inside `_exclusive`."""
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415  only here
         from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415  only here
             Encoding,
@@ -114,10 +174,12 @@ class KeyRing:
             PrivateFormat,
         )
 
-        kid = f"{now_ms:012x}-{os.urandom(4).hex()}"
+        kid = _name(now_ms, after, until_ms)
         pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         # Whole or not at all: written under a name that no reader takes for a key, then renamed.
-        unborn = self._folder / f"{kid}.new"
+        for dead in self._folder.glob(f"*{_NEW}"):  # left by a process that died here: we hold the folder
+            dead.unlink(missing_ok=True)
+        unborn = self._folder / f"{kid}{_NEW}"
         descriptor = os.open(unborn, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.write(descriptor, pem)
@@ -127,6 +189,17 @@ class KeyRing:
         unborn.rename(self._folder / f"{kid}{_SUFFIX}")
         _sync(self._folder)
         return kid
+
+
+def _name(now_ms: int, after: str | None, until_ms: int) -> str:
+    random = os.urandom(4).hex()
+    if after is None:
+        return f"{now_ms:012x}-{random}"
+    last = _NAME.fullmatch(after)
+    if last is None:
+        raise Corrupt(f"{after}{_SUFFIX} among the keys has no name of a key of this home", hint="move it aside")
+    # A clock that was set back must not bring the new key behind the old one.
+    return f"{max(now_ms, int(last['made'], 16) + 1):012x}-{random}-{until_ms:012x}"
 
 
 def _parse(pem: bytes, path: Path) -> Any:

@@ -25,16 +25,21 @@ TOKEN_MAX_BYTES = 8 << 10
 LEEWAY_MS = 60_000
 """How far ahead the clock of the machine that signed may run."""
 
+NEVER_MS = 1 << 53
+"""The end of what has none (ms since 1970): far beyond any token's."""
+
 _KID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # Base64url without padding; an Ed25519 signature is 64 bytes, 86 characters.
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{86}")
 
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
-    """Who a token speaks for, and until when (ms since 1970)."""
+    """Who a token speaks for, until when, and which key signed it, with that one's own end; ms since 1970."""
 
     principal: Principal
     expires_at_ms: int
+    key_id: str
+    key_ends_ms: int = NEVER_MS
 
 
 class Claims(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -103,7 +108,8 @@ def verify(token: str, find_key: Callable[[str], Any], now_ms: int) -> Verified:
         Denied: with the one reason that came first. Nothing of the token is in the message.
     """
     _check_form(token)
-    return _checked(_opened(token, find_key), now_ms)
+    kid = _kid_of(token)
+    return _checked(_opened(token, find_key(kid)), kid, now_ms)
 
 
 def _check_form(token: str) -> None:
@@ -113,14 +119,14 @@ def _check_form(token: str) -> None:
         raise Denied("the token is malformed", hint="a token is one line of three parts, as `token issue` prints it")
 
 
-def _opened(token: str, find_key: Callable[[str], Any]) -> Claims:
-    """Check the header and the signature, then read the claims."""
+def _opened(token: str, key: Any) -> Claims:
+    """Check the signature, then read the claims."""
     import jwt  # noqa: PLC0415  likewise
 
-    kid = _kid_of(token)
-    key = find_key(kid)
     if key is None:
-        raise Denied("the token is signed with a key that this home does not have", hint="issue a new token here")
+        raise Denied(
+            "the token is signed with a key that this home does not have (any more)", hint="issue a new token here"
+        )
     try:
         payload = jwt.PyJWS().decode(token, key, algorithms=[ALGORITHM])
     except jwt.InvalidTokenError:
@@ -150,7 +156,7 @@ def _standard(segment: str) -> str:
     return segment.replace("-", "+").replace("_", "/") + "=" * (-len(segment) % 4)
 
 
-def _checked(claims: Claims, now_ms: int) -> Verified:
+def _checked(claims: Claims, kid: str, now_ms: int) -> Verified:
     if claims.aud != AUDIENCE:
         raise Denied("the token is for another audience")
     if claims.iat * 1000 > now_ms + LEEWAY_MS:
@@ -168,7 +174,7 @@ def _checked(claims: Claims, now_ms: int) -> Verified:
     except UsageError:
         raise Denied("the token's claims are not those of a fedctl token") from None
     principal = Principal(tenant_id=claims.tid, role=claims.role, agent_id=claims.aid, token_id=claims.jti)
-    return Verified(principal=principal, expires_at_ms=claims.exp * 1000)
+    return Verified(principal=principal, expires_at_ms=claims.exp * 1000, key_id=kid)
 
 
 def read_claims(token: str) -> Claims:

@@ -19,15 +19,16 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast
 import msgspec
 
 from fedctl import __version__
+from fedctl.agent.journal import Journal
 from fedctl.agent.memory import ANSWERED_HERE, AgentMemory
-from fedctl.agent.socket import AgentSocket
-from fedctl.client.address import fits
+from fedctl.agent.socket import AgentSocket, socket_folder
 from fedctl.errors import Conflict, Denied, FedctlError, NotFound, Timeout, Unavailable, UsageError
+from fedctl.log import Log
 from fedctl.messages import agent as a
 from fedctl.messages import memory as m
 from fedctl.messages.hub import Subscribe
 from fedctl.model import limits
-from fedctl.model.agent import FINAL_SYNC_GRACE_MS, MAX_LIFETIME_MS, MIN_LIFETIME_MS, AgentStatus
+from fedctl.model.agent import FINAL_SYNC_GRACE_MS, MAX_LIFETIME_MS, MIN_LIFETIME_MS, AgentFigures, AgentStatus
 from fedctl.model.principal import Principal
 from fedctl.model.time import to_rfc3339
 from fedctl.operations.table import OPERATIONS, request_types
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from fedctl.access.keys import KeyRing
     from fedctl.agent.link import Link
     from fedctl.clock import Clock
-    from fedctl.log import Log
     from fedctl.messages.base import Request
     from fedctl.model.hub import Event
     from fedctl.recall.embedder import Embedder
@@ -85,7 +85,10 @@ class Means(NamedTuple):
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of an agent. `exit` is the status of the process; sync times are of successful syncs."""
+    """What became of an agent. `exit` is the status of the process; sync times are of successful syncs.
+
+    Without another word its counts are of episodes.
+    """
 
     agent_id: str
     tenant_id: str
@@ -100,6 +103,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     sync_mean_ms: float | None
     sync_max_ms: float | None
     connection_errors: int
+    notes_undelivered: int
 
 
 class AgentLife:
@@ -123,9 +127,11 @@ class AgentLife:
         self.status: AgentStatus = "spawning"
         self._means = means
         self._link = means.link
-        self._log = means.log
+        self._log = means.log or Log.silent()
+        self._who = {"tenant": plan.tenant_id, "agent": plan.agent_id}
         self._clock = means.clock
         self._born_s = means.clock.monotonic_s()
+        self._journal = Journal(means.clock, plan.tenant_id, plan.agent_id)
         self._principal = Principal(tenant_id=plan.tenant_id, role="agent", agent_id=plan.agent_id)
         self.memory: AgentMemory | None = None
         self._socket: AgentSocket | None = None
@@ -166,7 +172,7 @@ class AgentLife:
         return self._link.connected
 
     async def answer(self, request: Request[A]) -> A:
-        """Answer as the agent: what is stored goes to its memory; anything else is the hub's while it is there.
+        """Answer as the agent: what is stored or noted waits here; anything else is the hub's while it is there.
 
         What is queued goes first, so that the hub's answer knows what this agent has just learned. Without the hub
         the memory in RAM answers what it can.
@@ -175,9 +181,18 @@ class AgentLife:
             Denied: It is not an agent's to ask. To a hub on the same home the agent is its owner; who asks through the
                 agent is not.
         """
+        operation = OPERATIONS[type(request)].name
+        self._log.verbose("agent.asked", **self._who, asked=operation)
+        with self._journal.timed(operation):
+            return await self._answer(request)
+
+    async def _answer(self, request: Request[A]) -> A:
         memory = self._memory()
         if isinstance(request, m.StoreEpisodes):
             return cast("A", memory.answer(request))
+        if isinstance(request, a.AddNotes):
+            self._news.set()  # who watches need not wait for the next sync
+            return cast("A", self._journal.note(request))
         self._check_may_ask(request)
         if self._link.connected:
             try:
@@ -212,10 +227,12 @@ class AgentLife:
         """Push what is queued, then take over what came since the last time."""
         async with self._sync_lock:
             begun = self._clock.monotonic_s()
-            await self._push()
-            await self._pull()
-            await self._tell(synced=True)
+            with self._journal.timed("sync"):
+                await self._push()
+                await self._pull()
+            await self._tell(synced_ms=(self._clock.monotonic_s() - begun) * 1000)
             self._sync_ms.append((self._clock.monotonic_s() - begun) * 1000)
+            self._log.verbose("sync.done", **self._who, duration_ms=self._sync_ms[-1])
 
     # -- its life --------------------------------------------------------------------------------------------------
 
@@ -243,6 +260,10 @@ class AgentLife:
         await self._subscribe()
         await self._listen()
         await self.report("ready")
+        self._log.detailed(
+            "agent.started", **self._who, duration_ms=(self._clock.monotonic_s() - self._born_s) * 1000,
+            pulled=self.memory.pulled,
+        )  # fmt: skip
         self._tasks = [
             asyncio.create_task(self._keep_link(), name="agent-link"),
             asyncio.create_task(self._keep_synced(), name="agent-sync"),
@@ -281,12 +302,14 @@ class AgentLife:
     async def _run_command(self, argv: list[str]) -> Ending:
         await self.try_sync()
         command = await Command.start(argv, self.environment())
+        self._log.verbose("agent.command", **self._who, state="started", program=os.path.basename(argv[0]))  # noqa: PTH119  no path on disk
         try:
             await self.report("working")
             reason = await self._watch(command)
         finally:
             # What the command started and left behind has no agent any more.
             await command.end()
+        self._log.verbose("agent.command", **self._who, state="ended", reason=reason)
         await self.report("idle")
         if reason == "done":
             await self.try_sync()
@@ -311,6 +334,10 @@ class AgentLife:
             await self.report("shutting_down")
             await self._last_sync()
             ending = self._ending(reason, status)
+            self._log.detailed(
+                "agent.ended", **self._who, duration_ms=ending.lived_ms, reason=reason, exit=ending.exit,
+                stored=ending.stored, delivered=ending.delivered, undelivered=ending.undelivered, syncs=ending.syncs,
+            )  # fmt: skip
             await self.report("dead")
         finally:
             await self.let_go()
@@ -326,7 +353,9 @@ class AgentLife:
 
     async def report(self, status: AgentStatus) -> None:
         """Enter a phase and tell the hub; while it is away it is told when it comes back."""
+        self._log.trace("agent.state", **self._who, before=self.status, state=status)
         self.status = status
+        self._journal.enter(status)
         try:
             await self._tell()
         except (*_NEVER_LOST, NotFound, Conflict):
@@ -334,11 +363,13 @@ class AgentLife:
         except FedctlError as error:  # no reason to die
             self._say_trouble(error)
 
-    async def _tell(self, *, synced: bool = False) -> None:
-        """Tell the registry the phase of now, one word at a time: not into the middle of coming back."""
+    async def _tell(self, *, synced_ms: float | None = None) -> None:
+        """Tell the registry the phases up to now, one word at a time: not into the middle of coming back."""
         async with self._registry_lock:
             if self._registered:
-                await self._call(a.ReportAgent(id=self.plan.agent_id, status=self.status, synced=synced))
+                await self._journal.tell_phases(self._call, self._counts())
+                if synced_ms is not None:
+                    await self._journal.tell_sync(self._call, self.status, self._counts(), synced_ms)
 
     async def _call(self, request: Request[A]) -> A:
         return await self._link.call(request, timeout_s=_REPORT_TIMEOUT_S)
@@ -363,6 +394,7 @@ class AgentLife:
                 lifetime_ms=max(MIN_LIFETIME_MS, round(self.remaining_s * 1000)),
                 host=self._host,
                 pid=os.getpid(),
+                age_ms=round((self._clock.monotonic_s() - self._born_s) * 1000),
             )
         )
         self._registered = True
@@ -373,6 +405,7 @@ class AgentLife:
             try:
                 known = await self._is_known()
                 if known:
+                    await self._journal.tell_phases(self._call, self._counts())
                     await self._call(a.ReportAgent(id=self.plan.agent_id, status=self.status))
             except (NotFound, Conflict):
                 known = False
@@ -393,8 +426,8 @@ class AgentLife:
             # Its name is another's by now. What it learned is delivered all the same; the other's phases are not its.
             self._say(f"{error.message}; this one goes on unregistered")
             return
-        for status in ("initializing", "ready", self.status):
-            await self._call(a.ReportAgent(id=self.plan.agent_id, status=status))
+        self._journal.enter_again(self.status)
+        await self._journal.tell_phases(self._call, self._counts())
 
     async def _subscribe(self) -> None:
         # The home itself, without a hub, sends no notices: the next sync finds what is new.
@@ -405,6 +438,7 @@ class AgentLife:
         backoff_s, since_s = _BACKOFF_FIRST_S, self._clock.monotonic_s()
         while True:
             await self._link.lost()
+            lost_s = self._clock.monotonic_s()
             self._connection_errors += 1
             self._say("the hub is away; what is stored waits here")
             if self._clock.monotonic_s() - since_s > _BACKOFF_MAX_S:  # else it hangs up on whoever comes
@@ -423,6 +457,7 @@ class AgentLife:
                     continue
             since_s = self._clock.monotonic_s()
             self._say("the hub is back")
+            self._journal.error(f"the hub was away for {since_s - lost_s:.1f} s")
             await self.try_sync()
 
     async def _reconnect(self) -> None:
@@ -490,7 +525,9 @@ class AgentLife:
         return True
 
     def _may_still_deliver(self) -> bool:
-        return self.memory is not None and self.memory.undelivered > 0 and not (self._impatient or self._refused)
+        notes = self._journal.undelivered if self._registered else 0
+        left = self.memory is not None and self.memory.undelivered + notes > 0
+        return left and not (self._impatient or self._refused)
 
     # -- pushing and pulling -----------------------------------------------------------------------------------------
 
@@ -501,6 +538,9 @@ class AgentLife:
             memory.settle(batch, await self._link.call(batch))
             for refusal in memory.refused[before:]:
                 self._say(f"the hub refused the episode {refusal.id}: {refusal.error.message}")
+                self._journal.error(f"the hub refused the episode {refusal.id}: {refusal.error.message}")
+        if self._registered:
+            await self._journal.push_notes(self._call)
 
     async def _pull_first(self) -> None:
         request = m.PullEpisodes(
@@ -528,7 +568,7 @@ class AgentLife:
     # -- its socket, its end -----------------------------------------------------------------------------------------
 
     async def _listen(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="fedctl-agent-", dir=_socket_folder())
+        self._folder = tempfile.TemporaryDirectory(prefix="fedctl-agent-", dir=socket_folder())
         self._socket = AgentSocket(
             Path(self._folder.name) / "agent.sock",
             RequestDecoder(request_types()),
@@ -571,21 +611,32 @@ class AgentLife:
         self.status = "dead"
 
     def _ending(self, reason: Literal["done", "expired", "stopped", "signal"], status: int | None) -> Ending:
-        memory = self.memory
-        undelivered = 0 if memory is None else memory.undelivered + len(memory.refused)
+        counts = self._counts()
         return Ending(
             agent_id=self.plan.agent_id,
             tenant_id=self._principal.tenant_id,
-            exit=self._exit(reason, status, undelivered),
+            exit=self._exit(reason, status, counts.undelivered),
             reason=reason,
             lived_ms=round((self._clock.monotonic_s() - self._born_s) * 1000),
+            pulled=counts.pulled,
+            stored=counts.stored,
+            delivered=counts.delivered,
+            undelivered=counts.undelivered,
+            syncs=counts.syncs,
+            sync_mean_ms=sum(self._sync_ms) / len(self._sync_ms) if self._sync_ms else None,
+            sync_max_ms=max(self._sync_ms, default=None),
+            connection_errors=counts.connection_errors,
+            notes_undelivered=self._journal.undelivered + self._journal.refused,
+        )
+
+    def _counts(self) -> AgentFigures:
+        memory = self.memory
+        return AgentFigures(
             pulled=0 if memory is None else memory.pulled,
             stored=0 if memory is None else memory.stored,
             delivered=0 if memory is None else memory.delivered,
-            undelivered=undelivered,
+            undelivered=0 if memory is None else memory.undelivered + len(memory.refused),
             syncs=len(self._sync_ms),
-            sync_mean_ms=sum(self._sync_ms) / len(self._sync_ms) if self._sync_ms else None,
-            sync_max_ms=max(self._sync_ms, default=None),
             connection_errors=self._connection_errors,
         )
 
@@ -618,10 +669,10 @@ class AgentLife:
         if error.message != self._trouble:
             self._trouble = error.message
             self._say(f"sync failed: {error.message}")
+            self._journal.error(f"sync failed: {error.message}")
 
     def _say(self, line: str) -> None:
-        if self._log is not None:
-            self._log.basic("agent.note", agent=self.plan.agent_id, text=line)
+        self._log.basic("agent.note", **self._who, text=line)
 
 
 async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:
@@ -635,14 +686,3 @@ async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:
 def new_agent_id(clock: Clock) -> str:
     """Return an id for an agent that was given none."""
     return f"agent-{clock.new_id()}"
-
-
-def _socket_folder() -> str:
-    """Return where the agent's folder goes: the user's own runtime directory (gone at logout) or a temporary one.
-
-    The first that can be written to and leaves room for the folder and the socket in a socket's path.
-    """
-    for folder in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir()):
-        if folder and os.access(folder, os.W_OK | os.X_OK) and fits(Path(folder) / "fedctl-agent-xxxxxxxx/agent.sock"):
-            return folder
-    return "/tmp"  # noqa: S108  short; the folder made in it is its owner's alone

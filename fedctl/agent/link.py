@@ -13,6 +13,7 @@ from fedctl.operations.table import run
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fedctl.client.tls import Trust
     from fedctl.messages.base import Request
     from fedctl.model.hub import Event
     from fedctl.model.principal import Principal
@@ -52,11 +53,14 @@ class Link(Protocol):
 class HubLink:
     """A session with a hub. `connect` may be called again after the connection was lost."""
 
-    def __init__(self, url: str, *, token: str | None, tenant_id: str | None, agent_id: str) -> None:
+    def __init__(
+        self, url: str, *, token: str | None, tenant_id: str | None, agent_id: str, trust: Trust | None = None
+    ) -> None:
         self.url = url
         self._token = token
         self._tenant_id = tenant_id
         self._agent_id = agent_id
+        self._trust = trust
         self._caller: AsyncCaller | None = None
 
     @property
@@ -73,6 +77,7 @@ class HubLink:
             tenant_id=self._tenant_id,
             agent_id=self._agent_id,
             client="fedctl agent",
+            trust=self._trust,
             on_stop=on_stop,
             on_notice=on_news,
         )

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from fedctl import bootstrap, config
 from fedctl.clock import Clock
 from fedctl.errors import Conflict, Expired, Unavailable, UsageError, from_code
+from fedctl.messages.agent import AddNotes
 from fedctl.messages.memory import QueryEpisodes, StoreEpisodes
+from fedctl.model.agent import NoteDraft
 from fedctl.model.episode import EpisodeDraft, EpisodeFilter
 from fedctl.model.time import parse_duration_ms
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from fedctl.agent.lifecycle import AgentLife, Ending
+    from fedctl.model.agent import Note, NoteKind
     from fedctl.model.episode import Episode, Hit, Mode
 
 R = TypeVar("R")
@@ -226,6 +229,23 @@ class EphemeralAgent:
         if result.episode is None:
             raise Conflict(f"the episode {draft.id} was deleted; its id is not used again")
         return result.episode
+
+    async def note(self, kind: NoteKind, text: str, data: Any = None) -> Note:
+        """Note a task, a step, a decision, a message or an error for `fedctl agent timeline` and `hub events`.
+
+        Notes are no episodes: nothing is learned from them, and a final sync that cannot deliver them is no failure.
+
+        Args:
+            kind: `task`, `step`, `decision`, `message` or `error`.
+            text: One to a few lines, at most 4 KiB.
+            data: Any JSON, at most 16 KiB of it.
+
+        Raises:
+            UsageError: One of them is wrong or too large.
+        """
+        draft = NoteDraft(id=self._clock.new_id(), kind=kind, text=text, data=data)
+        (note,) = (await self._life.answer(AddNotes(notes=[draft]))).notes
+        return note
 
     async def sync_with_hub(self) -> None:
         """Push what is queued and take over what came since.

@@ -1,24 +1,27 @@
-"""`fedctl agent`: spawn agents and watch them."""
+"""`fedctl agent`: spawn agents, watch them, and note what they do."""
 
-import time
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from typing import Annotated, Literal
 
 import msgspec
 
-from fedctl.cli import values
+from fedctl.cli import events, values
 from fedctl.cli.command import Invocation, noun, resident, verb
 from fedctl.cli.options import argument, flag
 from fedctl.cli.render import Shape, counted
-from fedctl.client.caller import Caller
+from fedctl.cli.timeline import drawn
+from fedctl.clock import Clock
 from fedctl.config import AgentOptions
-from fedctl.errors import UsageError
-from fedctl.messages.agent import GetAgent, ListAgents, StopAgent
-from fedctl.model.agent import MAX_LIFETIME_MS, MIN_LIFETIME_MS, Agent
+from fedctl.errors import NotFound, Unavailable, UsageError
+from fedctl.messages.agent import AddNotes, GetAgent, GetTimeline, ListAgents, StopAgent
+from fedctl.messages.hub import ListEvents
+from fedctl.model.agent import MAX_LIFETIME_MS, MIN_LIFETIME_MS, Agent, Note, NoteDraft, Timeline, check_note
 
 SERVED = Shape(("agent_id", "hub"), ("agent_id", "hub"), "agent_id")
 AGENT = Shape.of(Agent, "id", "type", "status", "spawned_at", "expires_at", "last_sync_at", "episodes_stored")
-WATCH_EVERY_S = 1.0
+NOTE = Shape.of(Note, "at", "agent_id", "kind", "text", "data")
+TIMELINE = Shape(("id", *Timeline.__struct_fields__), ("id", "lived_ms", "moments_total", "counts"), "id")
 LIST_MAX = 10_000
 
 AgentId = Annotated[str, argument("ID", "The agent's id.", values.name_of("agent"))]
@@ -109,37 +112,59 @@ def spawn(
         )
     if ending.undelivered:
         ctx.session.say(f"error: {counted(ending.undelivered, 'episode')} could not be delivered")
+    if ending.notes_undelivered:
+        ctx.screen.note(f"{counted(ending.notes_undelivered, 'note')} could not be delivered")
     return ending.exit
 
 
 @verb(app, "list", shape=AGENT, examples=["fedctl agent list", "fedctl agent list --watch --jsonl"])
 def list_(
     ctx: Invocation,
-    watch: Annotated[bool, flag("--watch", says="Go on, and show every agent that comes or changes.")] = False,
+    watch: Annotated[
+        bool, flag("--watch", says="Go on with each that comes, changes or syncs; a terminal shows a table.")
+    ] = False,
 ) -> None:
     """List the tenant's agents, living and dead, the newest first."""
+    if watch:
+        resident()
+        if ctx.screen.form == "table" and not ctx.screen.plain:
+            _watch(ctx)
+        else:
+            ctx.screen.follow((agent for changed in _changes(ctx) for agent in changed), AGENT)
+        return
     with ctx.caller() as caller:
-        if watch:
-            resident()
-            ctx.screen.follow(_changes(caller), AGENT)
-            return
         agents = caller.call(ListAgents(all=True, limit=LIST_MAX)).agents
     shown = agents[: ctx.screen.default_limit]
     ctx.screen.many(shown, AGENT)
     ctx.screen.cut(len(shown), len(agents))
 
 
-def _changes(caller: Caller) -> Iterator[Agent]:
-    """Yield the living agents, then each one that comes, changes its status or syncs."""
+def _changes(ctx: Invocation) -> Iterator[list[Agent]]:
+    """Yield the living agents, then those that events tell of, as they are now."""
+    source = events.follower(ctx, ListEvents(newest=0, kinds=["agent_status", "agent_synced"]))
+    changed: dict[str, None] = {}
+    with closing(source):
+        next(source.pages())  # from here on nothing is missed; what is listed now may come once more
+        yield source.call(ListAgents(limit=LIST_MAX)).agents[::-1]
+        for page in events.pages(ctx, source):
+            changed |= dict.fromkeys(event.subject for event in page)
+            agents = []
+            with suppress(Unavailable):  # the hub has just gone: the rest is asked for when it is back
+                for agent_id in list(changed):
+                    with suppress(NotFound):
+                        agents.append(source.call(GetAgent(id=agent_id)).agent)
+                    del changed[agent_id]
+            if agents:
+                yield agents
+
+
+def _watch(ctx: Invocation) -> None:
+    """Keep a table on the terminal: the living, and whoever died while it was looked at."""
     known: dict[str, Agent] = {}
-    while True:
-        for agent in reversed(caller.call(ListAgents(all=True, limit=LIST_MAX)).agents):
-            before = known.get(agent.id)
-            # One that was dead before anybody watched is no news.
-            if before != agent and (before is not None or agent.status != "dead"):
-                yield agent
-            known[agent.id] = agent
-        time.sleep(WATCH_EVERY_S)
+    for changed in _changes(ctx):
+        known |= {agent.id: agent for agent in changed}
+        shown = sorted(known.values(), key=lambda agent: agent.spawned_at, reverse=True)
+        ctx.screen.redraw(shown[: ctx.screen.default_limit], AGENT)
 
 
 @verb(app, shape=AGENT, examples=["fedctl agent show coder-1 --json"])
@@ -154,3 +179,61 @@ def stop(ctx: Invocation, id_: AgentId) -> None:
     """Ask an agent to end early, with its final sync."""
     with ctx.caller() as caller:
         ctx.screen.done(caller.call(StopAgent(id=id_)).agent, AGENT)
+
+
+@verb(
+    app,
+    shape=NOTE,
+    examples=[
+        "fedctl agent note --kind step 'read the failing log'                        # inside CMD of agent spawn",
+        "fedctl agent note --kind decision 'retry with a longer timeout' --data '{\"timeout_s\": 30}' --agent coder-1",
+    ],
+)
+def note(
+    ctx: Invocation,
+    text: Annotated[str, argument("TEXT", "What is to be noted; - reads stdin, @FILE a file.")],
+    kind: Annotated[Literal["task", "step", "decision", "message"], flag("--kind", says="What kind of thing it is.")],
+    data: Annotated[str | None, flag("--data", metavar="JSON", says="More of it, as JSON; - or @FILE.")] = None,
+    agent: Annotated[
+        str | None,
+        flag(
+            "--agent",
+            metavar="ID",
+            parser=values.name_of("agent"),
+            says="Whose note it is.",
+            default="FEDCTL_AGENT_ID, which CMD of agent spawn has",
+        ),
+    ] = None,
+) -> None:
+    """Note what an agent does, for its timeline and for who watches. At most 4 KiB of text, 16 KiB of data."""
+    given = agent or ctx.session.environ.get("FEDCTL_AGENT_ID") or None
+    draft = NoteDraft(
+        id=Clock().new_id(),
+        kind=kind,
+        text=values.read_value("TEXT", text, ctx.stdin),
+        data=None if data is None else values.read_json("--data", data, ctx.stdin),
+    )
+    request = AddNotes(notes=[check_note(draft)], agent_id=given)
+    with ctx.caller() as caller:
+        ctx.screen.done(caller.call(request).notes[0], NOTE)
+
+
+@verb(
+    app,
+    shape=TIMELINE,
+    examples=["fedctl agent timeline coder-1", "fedctl agent timeline coder-1 --json | jq .figures.operations"],
+)
+def timeline(
+    ctx: Invocation,
+    id_: AgentId,
+    limit: Annotated[
+        int, flag("--limit", metavar="N", least=0, says="At most the last N moments.", default="1000")
+    ] = 1000,
+) -> None:
+    """Show what an agent did and when: its phases, notes and syncs, counts, and how long its operations took."""
+    with ctx.caller() as caller:
+        found = caller.call(GetTimeline(id=id_, limit=limit)).timeline
+    if ctx.screen.form == "table" and not ctx.session.fields:
+        ctx.screen.raw(drawn(found, plain=ctx.screen.plain).encode("utf-8", "backslashreplace"))
+    else:
+        ctx.screen.one({"id": found.agent.id, **msgspec.to_builtins(found)}, TIMELINE)

@@ -7,6 +7,7 @@ value that looks like a flag stays a value, and the one nearest to the command w
 from __future__ import annotations
 
 import functools
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from fedctl.client.caller import Caller
     from fedctl.config import Settings
+    from fedctl.errors import FedctlError
+    from fedctl.log import Log
 
 
 class OpenCaller(Protocol):
@@ -51,7 +54,13 @@ class Session:
         self.environ = environ
         self.flags: dict[str, Any] = {}
         self.fields: tuple[str, ...] = ()
+        self.command = ""
+        self.log: Log | None = None
+        """The debug stream, once the settings are read; None: silent."""
+        self.write_log: Callable[[str], None] = self.say
+        """What takes its lines on stderr; a command that draws there takes them itself."""
         self._open_caller = open_caller
+        self._began_s = time.monotonic()
 
     @functools.cached_property
     def settings(self) -> Settings:
@@ -59,6 +68,11 @@ class Session:
         settings = config.load(self.flags, self.environ)
         for warning in settings.warnings:
             say(self.stderr, f"warning: {warning}")
+        if settings.level_for(resident=False) != "silent":
+            from fedctl.bootstrap import open_log
+
+            self.log = open_log(settings, resident=False, console=self._console)
+            self.log.verbose("command.started", command=self.command, home=str(settings.home), hub=settings.hub)
         return settings
 
     @property
@@ -75,13 +89,30 @@ class Session:
         """Say one line on stderr."""
         say(self.stderr, line)
 
+    def _console(self, line: str) -> None:
+        self.write_log(line)
+
+    def ended(self, code: int, error: FedctlError | None) -> None:
+        """Tell the debug stream how the command ended."""
+        if self.log is not None:
+            self.log.basic(
+                "command.ended", command=self.command, exit=code, duration_ms=(time.monotonic() - self._began_s) * 1000,
+                error=None if error is None else error.message,
+            )  # fmt: skip
+
     def open_caller(self, settings: Settings, *, writes: bool) -> Caller:
         """Return somebody to ask."""
         if self._open_caller is None:
             from fedctl.bootstrap import open_caller
 
-            return open_caller(settings, writes=writes)
-        return self._open_caller(settings, writes=writes)
+            caller = open_caller(settings, writes=writes)
+        else:
+            caller = self._open_caller(settings, writes=writes)
+        if self.log is None or not self.log.says_detailed:
+            return caller
+        from fedctl.cli.logged import LoggedCaller
+
+        return LoggedCaller(caller, self.log, settings.tenant)
 
 
 class Invocation(typer.Context):
@@ -197,6 +228,9 @@ def _globals() -> tuple[TyperOption, ...]:
         _option("hub", "--hub", metavar="auto|off|URL", says="Whom to ask (FEDCTL_HUB); ws://, wss:// or unix:PATH."),
         _option("tenant", "--tenant", metavar="NAME", says="Whose memory (FEDCTL_TENANT); by default `default`."),
         _option("token_file", "--token-file", metavar="FILE", says="The token (FEDCTL_TOKEN_FILE, FEDCTL_TOKEN)."),
+        _option("tls_ca", "--tls-ca", metavar="FILE", says="Trust these authorities with wss:// (FEDCTL_TLS_CA)."),
+        _option("client_cert", "--client-cert", metavar="FILE", says="Our certificate (FEDCTL_CLIENT_CERT)."),
+        _option("client_key", "--client-key", metavar="FILE", says="Its key (FEDCTL_CLIENT_KEY)."),
         _option("config", "--config", metavar="FILE", says="More settings, before the home's own (FEDCTL_CONFIG)."),
         _option("format", "--format", metavar="table|json|jsonl|tsv|ids", says="The answer's form (FEDCTL_FORMAT)."),
         _option("json", "--json", says="Short for --format json."),
@@ -307,6 +341,7 @@ class Verb(_Framed, TyperCommand):
         flags = session.flags
         if flags.get("version"):
             return show_version(session)
+        session.command = ctx.command_path.partition(" ")[2]
         for option in (_yes(), _dry_run()):
             name = str(option.name).removeprefix("global_")
             if flags.get(name) and option not in self.extra_options():

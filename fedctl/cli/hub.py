@@ -2,18 +2,23 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
+
+from fedctl.cli import events as following
 from fedctl.cli import values
 from fedctl.cli.command import Invocation, noun, resident, verb
 from fedctl.cli.options import flag
 from fedctl.cli.render import Shape
 from fedctl.client.caller import Caller
+from fedctl.client.events import history
 from fedctl.config import HubOptions
 from fedctl.errors import FedctlError, Timeout, Unavailable, UsageError
-from fedctl.messages.hub import GetHubStats
-from fedctl.model.hub import HubInfo, HubStats
+from fedctl.messages.hub import GetHubStats, ListEvents
+from fedctl.model.hub import Event, HubInfo, HubStats
 
 HUB = Shape.of(HubInfo, key="pid")
 STATS = Shape.of(
@@ -22,6 +27,11 @@ STATS = Shape.of(
     "rss_bytes", "uptime_s",
     key="connected_agents",
 )  # fmt: skip
+CERT_FIELDS = ("ca", "ca_key", "cert", "key", "client_cert", "client_key", "names", "expires_at")
+CERT = Shape(CERT_FIELDS, CERT_FIELDS, "cert")
+CERT_LIFE_MS = 365 * 86_400_000
+EVENT = Shape.of(Event, "seq", "at", "kind", "subject", "detail", key="seq")
+EVENTS = Shape.of(Event, "seq", "at", "tenant_id", "kind", "subject", "detail", key="seq")
 POLL_S = 0.05
 STOP_WAIT_MS = 10_000
 PORT_MAX = 65_535
@@ -34,7 +44,7 @@ app = noun("hub", "Run the hub that agents connect to.")
     shape=HUB,
     examples=[
         "fedctl hub start --detach",
-        "fedctl hub start --host 0.0.0.0 --tls-cert hub.pem --tls-key hub.key",
+        "fedctl hub start --host 0.0.0.0 --tls-cert tls/hub.pem --tls-key tls/hub.key --tls-client-ca tls/ca.pem",
     ],
 )
 def start(
@@ -53,6 +63,24 @@ def start(
     ] = 1000,
     tls_cert: Annotated[Path | None, flag("--tls-cert", metavar="FILE", says="The certificate, in PEM.")] = None,
     tls_key: Annotated[Path | None, flag("--tls-key", metavar="FILE", says="Its key, in PEM.")] = None,
+    tls_client_ca: Annotated[
+        Path | None, flag("--tls-client-ca", metavar="FILE", says="Let in only clients with a certificate of these.")
+    ] = None,
+    max_connections: Annotated[
+        int, flag("--max-connections", metavar="N", least=1, says="Over the network, in all.", default="10000")
+    ] = 10_000,
+    max_strangers: Annotated[
+        int,
+        flag("--max-strangers", metavar="N", least=1, says="Of one address, before they show a token.", default="1024"),
+    ] = 1024,
+    allow_host: Annotated[
+        list[str] | None,
+        flag("--allow-host", metavar="NAME", says="Another name that clients call it by. Repeatable."),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        flag("--allow-origin", metavar="URL", says="A site whose pages may connect. Repeatable."),
+    ] = None,
     insecure: Annotated[bool, flag("--insecure", says="Listen beyond this machine without TLS.")] = False,
     detach: Annotated[bool, flag("--detach", says="Return as soon as it is ready; it goes on.")] = False,
 ) -> int:
@@ -60,8 +88,9 @@ def start(
     if (tls_cert is None) != (tls_key is None):
         raise UsageError("--tls-cert and --tls-key go together")
     options = HubOptions(
-        host=host, port=port, http_port=http_port, max_agents=max_agents,
-        tls_cert=tls_cert, tls_key=tls_key, insecure=insecure, detach=detach,
+        host=host, port=port, http_port=http_port, max_agents=max_agents, max_connections=max_connections,
+        max_strangers=max_strangers, tls_cert=tls_cert, tls_key=tls_key, tls_client_ca=tls_client_ca,
+        host_names=tuple(allow_host or ()), origins=tuple(allow_origin or ()), insecure=insecure, detach=detach,
     )  # fmt: skip
     from fedctl.bootstrap import run_hub
 
@@ -108,6 +137,37 @@ def status(
     raise Timeout("no hub became ready in that time") if wait else _no_hub(ctx)
 
 
+@verb(
+    app,
+    shape=CERT,
+    examples=[
+        "fedctl hub cert --out tls --name hub.example.org",
+    ],
+)
+def cert(
+    ctx: Invocation,
+    out: Annotated[Path | None, flag("--out", metavar="DIR", says="Where to.", default="tls/ in the home")] = None,
+    name: Annotated[
+        list[str] | None,
+        flag("--name", metavar="HOST", says="Another name or address of the hub. Repeatable."),
+    ] = None,
+    ttl: Annotated[
+        int, flag("--ttl", metavar="DUR", parser=values.lasting, says="How long they hold.", default="365d")
+    ] = CERT_LIFE_MS,
+) -> None:
+    """Make an authority of one's own, a certificate for the hub, and one for clients, each with its key.
+
+    The hub's is good for this machine's names and those given. Nothing that is there is written over.
+    """
+    from fedctl.bootstrap import make_certificates
+    from fedctl.model.time import to_rfc3339
+
+    made = make_certificates(ctx.settings, out, name or [], ttl)
+    document = {field: getattr(made, field, None) for field in CERT_FIELDS}
+    ctx.screen.done(document | {"names": list(made.names), "expires_at": to_rfc3339(made.expires_at_ms)}, CERT)
+    ctx.screen.note(f"keep {made.ca_key} apart: whoever has it can make certificates that the hub trusts")
+
+
 def _info(ctx: Invocation) -> HubInfo | None:
     """Return what the hub says of itself, this home's or the one that `--hub` names; None: there is none."""
     from fedctl.bootstrap import hub_info
@@ -148,3 +208,59 @@ def _every(caller: Caller, seconds: float) -> Iterator[HubStats]:
     while True:
         yield caller.call(GetHubStats()).stats
         time.sleep(seconds)
+
+
+def _since(text: str) -> str:
+    """Return a sequence as it is, a time as RFC 3339."""
+    return str(values.count(text)) if text.strip().isdecimal() else values.past(text)
+
+
+@verb(
+    app,
+    shape=EVENT,
+    examples=[
+        "fedctl hub events --since 1h --type agent",
+        "fedctl hub events --follow --jsonl --since 4711   # all that came after the event 4711, then what comes",
+    ],
+)
+def events(
+    ctx: Invocation,
+    follow: Annotated[
+        bool, flag("--follow", says="Go on with what comes, over the end of a hub and its restart.")
+    ] = False,
+    since: Annotated[
+        str | None,
+        flag(
+            "--since",
+            metavar="T",
+            parser=_since,
+            default="all; with --follow: now",
+            says="From then on: 7d, 2026-01-31, RFC 3339, or after the event of a number (`seq`).",
+        ),
+    ] = None,
+    types: Annotated[
+        list[str] | None,
+        flag("--type", metavar="T", says="Only these: a kind of event, or all of agent, items, ... Repeatable."),
+    ] = None,
+    all_tenants: Annotated[bool, flag("--all-tenants", says="Of every tenant; with a token, an operator's.")] = False,
+) -> None:
+    """Show what happened, oldest first: agents, episodes, items, workers, tokens. Works with a hub and without."""
+    request = ListEvents(kinds=following.kinds_of(types or []), all_tenants=all_tenants)
+    if since is not None:
+        begin = {"after": int(since)} if since.isdecimal() else {"since": since}
+        request = msgspec.structs.replace(request, **begin)
+    shape = EVENTS if all_tenants else EVENT
+    if follow:
+        if since is None:
+            request = msgspec.structs.replace(request, newest=0)
+        resident()
+        with closing(following.follower(ctx, request)) as source:
+            ctx.screen.follow((event for page in following.pages(ctx, source) for event in page), shape)
+        return
+    limit = ctx.screen.default_limit
+    with ctx.caller() as caller:
+        if since is None and limit is not None:
+            request = msgspec.structs.replace(request, newest=limit)
+        shown = ctx.screen.many(history(caller, request), shape)
+    if since is None and shown == limit:
+        ctx.screen.note(f"the newest {limit} are shown; --since shows more")

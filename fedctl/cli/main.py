@@ -24,7 +24,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "agent": ("agent", "Spawn agents and watch them."),
     "worker": ("worker", "Register workers, and see who is still alive."),
     "pool": ("pool", "Hand out work once, and bring it back when a worker dies."),
-    "token": ("token", "Issue, list and revoke access tokens."),
+    "tenant": ("tenant", "See what tenants have, and limit what they may have."),
+    "token": ("token", "Issue, list and revoke access tokens, and change their key."),
     "store": ("store", "Look after the store on disk."),
     "config": ("config", "Read and write settings."),
 }
@@ -52,19 +53,23 @@ def run(
     from fedctl.cli.render import OutputClosed
 
     session = Session(stdin=stdin, stdout=stdout, stderr=stderr, environ=environ, open_caller=open_caller)
+    known: FedctlError | None = None
     try:
         code = _invoke(Root(COMMANDS), session, list(argv))
         session.stdout.flush()
     except OutputClosed:
-        return 141
+        code = 141
     except (KeyboardInterrupt, Terminated) as signal:  # nothing more is written: whoever reads may have stopped to
-        return 130 if isinstance(signal, KeyboardInterrupt) else 143
+        code = 130 if isinstance(signal, KeyboardInterrupt) else 143
     except Exception as error:  # noqa: BLE001  the one place where nothing may get past
         from fedctl.errors import FedctlError
 
         if _signals and not isinstance(error, FedctlError):
-            return 128 + _signals[0]
-        return _report(session, argv, error)
+            code = 128 + _signals[0]
+        else:
+            known = _as_ours(error)
+            code = _report(session, argv, error, known)
+    session.ended(code, known)
     return code
 
 
@@ -80,12 +85,11 @@ def _invoke(root: Any, session: Session, argv: list[str]) -> int:
         raise KeyboardInterrupt from None
 
 
-def _report(session: Session, argv: Sequence[str], error: Exception) -> int:
+def _report(session: Session, argv: Sequence[str], error: Exception, known: FedctlError) -> int:
     """Say on stderr what went wrong, as text or as one JSON line, and return the exit code."""
     from fedctl.cli.render import say
 
     _try_to_flush(session)
-    known = _as_ours(error)
     if session.environ.get("FEDCTL_DEBUG"):
         import traceback
 

@@ -58,6 +58,19 @@ class Output:
         except OSError as error:
             raise _explained(error) from error
 
+    def check_reader(self) -> None:
+        """Raise `OutputClosed` where nobody reads any more: a pipe knows before it is written to."""
+        import select
+
+        try:
+            poll = select.poll()
+            poll.register(self._stream, 0)  # type: ignore[arg-type]
+            gone = any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+        except (OSError, ValueError, TypeError, AttributeError):  # no file, or a system that cannot tell
+            return
+        if gone:
+            raise OutputClosed
+
     def flush(self) -> None:
         """Hand everything over."""
         try:
@@ -178,6 +191,15 @@ class Screen:
         """Answer with bytes that have their form already (JSON lines), and hand them over."""
         self._output.write(content)
 
+    @property
+    def plain(self) -> bool:
+        """Whether a table is to be tab-separated text: a program reads it."""
+        return not self._person
+
+    def check_reader(self) -> None:
+        """End quietly where nobody reads any more, for who has had nothing to say for a while."""
+        self._output.check_reader()
+
     def flush(self) -> None:
         """Hand over what was written."""
         self._output.flush()
@@ -210,6 +232,12 @@ class Screen:
         """Answer with things as they happen, a line each, handed over at once: JSON lines, ids, or a row."""
         form = {"json": self._lines, "jsonl": self._lines, "ids": self._ids}.get(self._form, self._rows)
         form(iter(things), shape)
+
+    def redraw(self, things: list[Any], shape: Shape) -> None:
+        """Answer with a table in place of the one before, on a terminal."""
+        self._write("\x1b[H\x1b[J")
+        self._table(iter(things), shape)
+        self._output.flush()
 
     def _rows(self, things: Iterator[Any], shape: Shape) -> int:
         """Write a row for each thing, under one header. What is to come is not known: columns keep their width."""

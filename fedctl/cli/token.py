@@ -9,7 +9,7 @@ from fedctl.cli.command import Invocation, noun, verb
 from fedctl.cli.options import argument, flag
 from fedctl.cli.render import Shape
 from fedctl.errors import UsageError
-from fedctl.messages.token import IssueToken, ListTokens, RevokeToken
+from fedctl.messages.token import IssueToken, ListTokens, RevokeToken, RotateAnswer, RotateKey
 from fedctl.model.token import TOKEN_DEFAULT_TTL_MS, TokenRecord, TokenRole
 
 TOKEN = Shape(
@@ -18,7 +18,9 @@ TOKEN = Shape(
     "id",
 )
 
-app = noun("token", "Issue, list and revoke access tokens.")
+KEY = Shape.of(RotateAnswer, key="key_id")
+
+app = noun("token", "Issue, list and revoke access tokens, and change the key that signs them.")
 
 
 @verb(
@@ -71,6 +73,25 @@ def revoke(ctx: Invocation, id_: Annotated[str, argument("ID", "The token's id."
     with ctx.caller() as caller:
         record = caller.call(RevokeToken(id=id_)).record
     ctx.screen.done(_with_token(record, None), TOKEN)
+
+
+@verb(app, "rotate-key", shape=KEY, examples=["fedctl token rotate-key", "fedctl token rotate-key --grace 0s"])
+def rotate_key(
+    ctx: Invocation,
+    grace: Annotated[
+        int | None,
+        flag(
+            "--grace",
+            metavar="DUR",
+            parser=values.duration,
+            says="How long the old keys still verify; 0s: not at all, sessions by them end.",
+            default="until the last token ends",
+        ),
+    ] = None,
+) -> None:
+    """Sign tokens with a new key from now on; running hubs go by it at once."""
+    with ctx.caller(writes=True) as caller:
+        ctx.screen.done(caller.call(RotateKey(grace_ms=grace)), KEY)
 
 
 def _with_token(record: TokenRecord, token: str | None) -> dict[str, Any]:

@@ -226,6 +226,28 @@ def count(text: str) -> int:
     return check_count("the value", _whole(text))
 
 
+def size(text: str) -> int:
+    """Return a size in bytes: a whole number, with a unit if one is meant (10MB, 2GiB)."""
+    match = re.fullmatch(r"([0-9]+) ?([kmgt]?)(i?)b?", text.strip().lower())
+    if match is None or (match[3] and not match[2]):
+        raise UsageError(f"{text!r} is not a size", hint="write 5000000, 5MB or 5MiB")
+    return check_count("the size", int(match[1]) * (1024 if match[3] else 1000) ** " kmgt".index(match[2] or " "))
+
+
+def rate(text: str) -> float:
+    """Return how many a second: 100, 100/s, 90/m, 5000/h."""
+    number, _, unit = text.partition("/")
+    seconds = {"": 1, "s": 1, "m": 60, "h": 3600}.get(unit)
+    if seconds is None:
+        raise UsageError(f"{text!r} is not a rate", hint="write 100/s, 90/m or 5000/h")
+    return measure(number) / seconds
+
+
+def or_none(parser: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a parser that takes `none` for no limit as well; what it read comes in a tuple of one."""
+    return lambda text: (None,) if text == "none" else (parser(text),)
+
+
 def truth(text: str) -> bool:
     """Return true or false."""
     if text.lower() not in ("true", "false"):

@@ -136,6 +136,7 @@ def work(
         grace_ms=grace,
     )
     terminal = _Terminal(ctx)
+    ctx.session.write_log = terminal.write_log
     streams = ctx.screen.form in ("jsonl", "ids")
     around = Surroundings(
         # Longer than until the next renewal no answer is worth waiting for.
@@ -146,6 +147,7 @@ def work(
         say=terminal.say,
         finished=(lambda item: ctx.screen.follow([item], WORK)) if streams else None,
         progress=terminal.show if terminal.shows else None,
+        log=ctx.session.log,
     )
 
     async def run() -> tuple[Any, Exception | None]:
@@ -207,6 +209,10 @@ class _Terminal:
         if not self._quiet:
             self.clear()
             say(self._stream, f"note: {text}")
+
+    def write_log(self, line: str) -> None:
+        self.clear()
+        say(self._stream, line)
 
     def show(self, figures: "Figures") -> None:
         if not self._within_a_line:

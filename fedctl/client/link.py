@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from fedctl.client import batches
 from fedctl.client.address import check_url
+from fedctl.client.tls import context_for
 from fedctl.client.transport import closing_reason, connection_lost, handshake_error, nobody_answers, quiet_logger
 from fedctl.errors import Denied, FedctlError, Timeout, Unavailable
 from fedctl.model.limits import FRAME_MAX_BYTES
@@ -16,6 +17,7 @@ from fedctl.wire.frames import FrameTooLargeError, Splitter, prefixed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fedctl.client.tls import Trust
     from fedctl.messages.base import Request
     from fedctl.model.hub import Event
     from fedctl.wire.frames import Welcome
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 A = TypeVar("A")
 
 _READ_BYTES = 1 << 16
+PING_EVERY_S = 20.0
+PONG_WITHIN_S = 10.0
+"""A hub on the network is asked every so often whether it is there, and is gone if it does not answer."""
 
 
 class AsyncCaller:
@@ -60,6 +65,7 @@ class AsyncCaller:
         agent_id: str | None = None,
         client: str = "fedctl",
         timeout_s: float = 10.0,
+        trust: Trust | None = None,
         on_notice: Callable[[Event], None] | None = None,
         on_stop: Callable[[str], None] | None = None,
     ) -> AsyncCaller:
@@ -72,7 +78,7 @@ class AsyncCaller:
         """
         try:
             async with asyncio.timeout(timeout_s):
-                wire = await open_wire(check_url(url))
+                wire = await open_wire(check_url(url), trust)
                 caller = cls(wire, on_notice=on_notice, on_stop=on_stop)
                 try:
                     await caller._greet(client=client, token=token, tenant_id=tenant_id, agent_id=agent_id)
@@ -201,11 +207,11 @@ class AsyncWire(Protocol):
         ...
 
 
-async def open_wire(url: str) -> AsyncWire:
+async def open_wire(url: str, trust: Trust | None = None) -> AsyncWire:
     """Connect to `unix:PATH`, `ws://...` or `wss://...`."""
     if url.startswith("unix:"):
         return await _UnixWire.open(url.removeprefix("unix:"))
-    return await _WebSocketWire.open(url)
+    return await _WebSocketWire.open(url, trust)
 
 
 class _UnixWire:
@@ -262,9 +268,11 @@ class _WebSocketWire:
         self._connection = connection
 
     @classmethod
-    async def open(cls, url: str) -> _WebSocketWire:
+    async def open(cls, url: str, trust: Trust | None) -> _WebSocketWire:
         from websockets.asyncio.client import connect  # noqa: PLC0415  likewise
 
+        tls = context_for(url, trust)
+        given: dict[str, Any] = {} if tls is None else {"ssl": tls}
         try:
             connection = await connect(
                 url,
@@ -272,9 +280,12 @@ class _WebSocketWire:
                 proxy=None,
                 open_timeout=None,
                 close_timeout=1,
+                ping_interval=PING_EVERY_S,
+                ping_timeout=PONG_WITHIN_S,
                 max_size=FRAME_MAX_BYTES,
                 user_agent_header="fedctl",
                 logger=quiet_logger(),
+                **given,
             )
         except Exception as error:
             raise handshake_error(url, error) from error

@@ -16,6 +16,7 @@ from fedctl.wire import session as said
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fedctl.client.tls import Trust
     from fedctl.messages.base import Request
     from fedctl.model.hub import Event
     from fedctl.wire.frames import Welcome
@@ -37,6 +38,7 @@ class RemoteCaller:
         agent_id: str | None = None,
         token: str | None = None,
         timeout_ms: int | None = 30_000,
+        trust: Trust | None = None,
         client: str = "fedctl",
     ) -> None:
         """Connect and shake hands. `timeout_ms` None waits without end.
@@ -53,7 +55,7 @@ class RemoteCaller:
         self._ended: FedctlError | None = None
         hello = self._session.hello(client=client, token=token, tenant_id=tenant_id, agent_id=agent_id)
         deadline = self._deadline()
-        self._transport = open_transport(url, _left_s(deadline))
+        self._transport = open_transport(url, _left_s(deadline), trust)
         try:
             self._transport.send(hello, _left_s(deadline))
             self.welcome: Welcome = self._await_welcome(deadline)

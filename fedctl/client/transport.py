@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import socket
 import time
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from fedctl.client.tls import context_for
 from fedctl.errors import Denied, FedctlError, Timeout, Unavailable
 from fedctl.model.limits import FRAME_MAX_BYTES
 from fedctl.wire.frames import FrameTooLargeError, Splitter, prefixed
+
+if TYPE_CHECKING:
+    from fedctl.client.tls import Trust
 
 _READ_BYTES = 1 << 16
 
@@ -29,11 +33,11 @@ class Transport(Protocol):
         ...
 
 
-def open_transport(url: str, timeout_s: float | None) -> Transport:
-    """Connect to `unix:PATH`, `ws://...` or `wss://...`."""
+def open_transport(url: str, timeout_s: float | None, trust: Trust | None = None) -> Transport:
+    """Connect to `unix:PATH`, `ws://...` or `wss://...`; `trust` is for the last."""
     if url.startswith("unix:"):
         return UnixTransport(url.removeprefix("unix:"), timeout_s)
-    return WebSocketTransport(url, timeout_s)
+    return WebSocketTransport(url, timeout_s, trust)
 
 
 def nobody_answers(url: str, reason: object) -> Unavailable:
@@ -102,15 +106,17 @@ class UnixTransport:
 class WebSocketTransport:
     """Frames as messages of a WebSocket. A thread of the library answers the hub's pings meanwhile."""
 
-    def __init__(self, url: str, timeout_s: float | None) -> None:
+    def __init__(self, url: str, timeout_s: float | None, trust: Trust | None = None) -> None:
         """Connect."""
         from websockets.exceptions import ConnectionClosed  # noqa: PLC0415  80 ms that only a remote hub costs
         from websockets.sync.client import connect  # noqa: PLC0415  likewise
 
         self._closed_error = ConnectionClosed
+        tls = context_for(url, trust)
         try:
             self._connection = connect(
                 url,
+                ssl=tls,
                 compression=None,
                 proxy=None,
                 open_timeout=timeout_s,
@@ -164,21 +170,17 @@ def closing_reason(error: BaseException) -> str:
 
 def handshake_error(url: str, error: Exception) -> FedctlError:
     """Return our error for one of opening a WebSocket; raise what is none of the network's."""
-    import ssl  # noqa: PLC0415  websockets loads it anyway
-
     from websockets.exceptions import InvalidStatus, InvalidURI, WebSocketException  # noqa: PLC0415  likewise
 
+    untrusted = _untrusted(url, error)
+    if untrusted is not None:
+        return untrusted
     if isinstance(error, InvalidURI):
         return nobody_answers(url, "not an address")
     if isinstance(error, InvalidStatus):
         return _refused(url, error.response.status_code, bytes(error.response.body or b""))
-    if isinstance(error, WebSocketException | EOFError):
-        return Unavailable(f"what answers at {url} is no fedctl hub", hint="check host and port")
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return Denied(
-            f"the certificate at {url} is not trusted: {error.verify_message}",
-            hint="name its authority in SSL_CERT_FILE",
-        )
+    if isinstance(error, WebSocketException | EOFError | ConnectionResetError):
+        return _no_hub(url, error)
     if isinstance(error, TimeoutError):
         return Timeout(f"no hub answered at {url} in time", hint="check host and port")
     if isinstance(error, OSError):
@@ -186,10 +188,39 @@ def handshake_error(url: str, error: Exception) -> FedctlError:
     raise error
 
 
+def _no_hub(url: str, error: Exception) -> Unavailable:
+    from websockets.exceptions import ConnectionClosed  # noqa: PLC0415  likewise
+
+    reasons: list[BaseException] = [error]
+    while (reason := reasons[-1].__cause__ or reasons[-1].__context__) is not None:
+        reasons.append(reason)
+    if any(isinstance(reason, EOFError | ConnectionError | ConnectionClosed) for reason in reasons):
+        return Unavailable(
+            f"what answers at {url} hung up without a word",
+            hint="it may have too many connections, not trust --client-cert, or be no fedctl hub",
+        )
+    return Unavailable(f"what answers at {url} is no fedctl hub", hint="check host and port")
+
+
+def _untrusted(url: str, error: BaseException | None) -> Denied | None:
+    """Return the error for a certificate that we do not trust, if that is at the bottom of this one."""
+    import ssl  # noqa: PLC0415  websockets loads it anyway
+
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return Denied(
+                f"the certificate at {url} is not trusted: {error.verify_message}",
+                hint="name its authority with --tls-ca FILE",
+            )
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def _refused(url: str, status: int, body: bytes) -> FedctlError:
     said = body[:200].decode("utf-8", "replace").strip()
     if status in (401, 403):
-        return Denied(f"the hub at {url} refused the connection: {said}")
+        hint = "give --client-cert and --client-key" if "certificate" in said else None
+        return Denied(f"the hub at {url} refused the connection: {said}", hint=hint)
     if status == 503:  # noqa: PLR2004  Service Unavailable
         return Unavailable(f"the hub at {url} takes no connection now: {said}", hint="try again")
     return Unavailable(f"what answers at {url} is no fedctl hub (HTTP {status})", hint="check host and port")

@@ -107,7 +107,10 @@ class Background:
         if now_s < self._embed_at_s:
             return 0
         try:
+            waiting = self._context.store.embeddings.pending(None) if self._log.says_verbose else 0
             remaining = embedding.embed_pending(self._context, budget_s=SLICE_S)
+            if waiting:
+                self._done("embedding.slice", now_s, before=waiting, remaining=remaining)
         except FedctlError as error:
             self._log.basic("error.embedding", error=error.message)
             self._embed_at_s = now_s + RETRY_S
@@ -125,6 +128,7 @@ class Background:
         self._checkpoint_at_s = now_s + CHECKPOINT_EVERY_S
         self._checkpoint_due = False
         self._guarded("checkpoint", lambda: self._context.store.checkpoint(truncate=False))
+        self._done("store.checkpoint", now_s)
 
     def _upkeep(self) -> bool:
         """Bring index files and words up to date when nobody waits; return whether there may be more to do."""
@@ -135,6 +139,7 @@ class Background:
         self._upkeep_at_s = now_s + UPKEEP_AT_LEAST_EVERY_S
         self._dirty = False
         busy = self._guarded("upkeep", lambda: index.maintain(self._context))
+        self._done("index.upkeep", now_s, more=busy)
         self._dirty = self._dirty or busy
         self._graphs_due = True
         return busy
@@ -152,6 +157,7 @@ class Background:
             self._graphs_due = bool(self._failed)
             if wanted is not None:
                 self._building = (wanted, graph.Build(wanted.plan))
+                self._log.verbose("index.graph", state="building", vectors=wanted.plan.rows)
             elif self._failed:  # nobody else is waiting: those may try again, after a while
                 self._failed.clear()
                 self._graph_at_s = now_s + RETRY_S
@@ -166,11 +172,15 @@ class Background:
             if built is None:
                 return False
             index.publish_graph(self._context, job, built)
+            self._log.verbose("index.graph", state="published")
         except FedctlError as error:
             self._failed.add(job.tenant_key)
             self._log.basic("error.graph", error=error.message)
         self._building = None
         return True
+
+    def _done(self, what: str, began_s: float, **fields: object) -> None:
+        self._log.verbose(what, duration_ms=(self._context.clock.monotonic_s() - began_s) * 1000, **fields)
 
     def _guarded(self, what: str, work: Callable[[], object]) -> bool:
         try:

@@ -6,10 +6,14 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from fedctl.errors import Denied, FedctlError, Unavailable
+import msgspec
+
+from fedctl.errors import Denied, FedctlError, Unavailable, UsageError
 from fedctl.hub.door import Door, acting_for
 from fedctl.hub.events import Subscribers, Subscription
 from fedctl.hub.jobs import Job, carry_out
+from fedctl.hub.pace import Pace
+from fedctl.hub.rates import Rates
 from fedctl.hub.waiting import Waiting
 from fedctl.messages.agent import AgentAnswer, RegisterAgent, ReportAgent
 from fedctl.messages.hub import Subscribe
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 
     from fedctl.hub.jobs import Readers
     from fedctl.hub.peer import Peer
+    from fedctl.hub.refusals import Refusals
     from fedctl.hub.stats import Figures
     from fedctl.hub.sweeper import Sweeper
     from fedctl.hub.writer import Writer
@@ -48,18 +53,21 @@ class Desk:
         sweeper: Sweeper,
         subscribers: Subscribers,
         figures: Figures,
+        refusals: Refusals,
         log: Log,
         max_agents: int,
         version: str,
     ) -> None:
         """Keep the parts; `context` is the event loop's own."""
         self._context = context
-        self._door = Door(context, log)
+        self.door = Door(context, log)
+        self._rates = Rates(context.clock, context.store.tenants.rates)
         self._writer = writer
         self._readers = readers
         self._sweeper = sweeper
         self._subscribers = subscribers
         self._figures = figures
+        self._refusals = refusals
         self._log = log
         self._max_agents = max_agents
         self._version = version
@@ -68,7 +76,10 @@ class Desk:
         self.peers: set[Peer] = set()
         self.closing: FedctlError | None = None
         """Once set, nobody is let in and nothing is taken any more."""
+        self._pace = Pace()
         self._waiting = Waiting(again=self._again, now_s=self._clock.monotonic_s)
+        self._entering: set[tuple[str, str]] = set()
+        """The (tenant, agent) whose registration is under way."""
         self.in_flight = 0
         self._quiet: asyncio.Future[None] | None = None
         self.last_asked_s = self._clock.monotonic_s()
@@ -86,15 +97,38 @@ class Desk:
             peer.link.close(frames.NORMAL, "")
         else:
             self._figures.failed(event.error.code)
-            self._log.detailed("session.refused", error=event.error.message)
+            self._refuse("malformed", peer, event.error)
             peer.send(event.reply)
             if isinstance(event, said.Broken):
                 peer.link.close(frames.PROTOCOL_ERROR, event.error.code)
 
+    def held(self, peer: Peer) -> asyncio.Future[None] | None:
+        """Return what to wait for before the next frame of a peer; None: go on."""
+        return None if peer.principal is None else self._pace.held(peer.principal.tenant_id)
+
     def late(self, peer: Peer) -> None:
         """Refuse a peer that did not say hello in time."""
         if peer.session.state == "new":
-            peer.refuse(Unavailable("no hello came in time"))
+            error = Unavailable("no hello came in time")
+            self._refuse("late", peer, error)
+            peer.refuse(error)
+
+    def overlong(self, peer: Peer, error: FedctlError) -> None:
+        """Refuse a peer whose frame is longer than it may be."""
+        self._figures.failed(error.code)
+        self._refuse("too_large", peer, error)
+        peer.refuse(error)
+
+    def breached(self, peer: Peer, why: str) -> None:
+        """Note that a peer was cut off because it broke the rules of its socket."""
+        self._refuse("malformed", peer, UsageError(why))
+
+    def _refuse(self, reason: str, peer: Peer, error: FedctlError, client: str = "") -> None:
+        who = peer.principal
+        self._refusals.note(
+            reason, tenant=None if who is None else who.tenant_id, agent=None if who is None else who.agent_id,
+            client=client or peer.client or None, local=peer.link.local, error=error.message,
+        )  # fmt: skip
 
     def left(self, peer: Peer) -> None:
         """Forget a peer whose connection is gone."""
@@ -103,22 +137,28 @@ class Desk:
             self.peers.discard(peer)
             self._subscribers.remove(peer)
             self._sweeper.left(peer)
+            self._trace(peer, "closed")
         self._waiting.left(peer)
 
     def _greeted(self, peer: Peer, hello: frames.Hello) -> None:
         try:
             if self.closing is not None:
                 raise self.closing
-            principal, expires_at_ms = self._door.admit(hello, local=peer.link.local)
+            who = self.door.admit(hello, local=peer.link.local)
+            principal = who.principal
             self._make_room(principal)
         except FedctlError as error:
             self._figures.failed(error.code)
-            self._log.basic("session.denied", error=error.message, client=hello.client[:80] or None)
+            self._refuse(error.code, peer, error, hello.client[:80])
             peer.refuse(error)
             return
-        peer.principal, peer.expires_at_ms, peer.client = principal, expires_at_ms, hello.client[:80]
+        peer.principal, peer.token = who
+        peer.client = hello.client[:80]
+        peer.link.known()
         self.peers.add(peer)
         self._sweeper.joined(peer)
+        self._figures.opened()
+        self._trace(peer, "open")
         self._log.detailed(
             "session.opened", tenant=principal.tenant_id, agent=principal.agent_id, role=principal.role,
             client=peer.client or None,
@@ -135,11 +175,21 @@ class Desk:
             )
         )
 
+    def _trace(self, peer: Peer, state: str) -> None:
+        if self._log.says_trace and peer.principal is not None:
+            self._log.trace(
+                "session.state", tenant=peer.principal.tenant_id, agent=peer.principal.agent_id, state=state,
+                sessions=len(self.peers),
+            )  # fmt: skip
+
     def _make_room(self, principal: Principal) -> None:
         if principal.agent_id is None and principal.role != "agent":
             return
-        known = principal.agent_id is not None and self._sweeper.peers_of(principal.tenant_id, principal.agent_id)
-        if not known and self._sweeper.connected_agents >= self._max_agents:
+        here = self._sweeper.has_session
+        if principal.agent_id is not None and here((principal.tenant_id, principal.agent_id)):
+            return
+        entering = sum(not here(key) for key in self._entering)
+        if self._sweeper.connected_agents + entering >= self._max_agents:
             raise Unavailable(
                 f"this hub has its {self._max_agents} agents", hint="try later, or start it with more --max-agents"
             )
@@ -150,19 +200,30 @@ class Desk:
         began_s = self.last_asked_s = self._clock.monotonic_s()
         operation = OPERATIONS[type(call.request)]
 
+        entering: tuple[str, str] | None = None
+
         def done(job: Job) -> None:
             self._answer(peer, call.call_id, job)
+            if entering is not None:
+                self._entering.discard(entering)
 
         try:
             if self.closing is not None:
                 raise self.closing
             assert peer.principal is not None
             who = acting_for(peer.principal, call.tenant_id)
+            if operation.role != "operator":  # who sets the limits must not be kept from it by one
+                self._rates.take(who.tenant_id, call.request)
+            if isinstance(call.request, RegisterAgent):
+                self._make_room(msgspec.structs.replace(who, agent_id=call.request.id))
+                entering = (who.tenant_id, call.request.id)
             job = Job(who, call.request, operation=operation.name, size_bytes=size_bytes, began_s=began_s, done=done)
             if operation.kind == "session":
                 self._carry_out_here(peer, job)
             else:
                 self._hand_over(job, operation.kind)
+                if entering is not None:
+                    self._entering.add(entering)
                 self._waiting.expect(peer, job)
         except FedctlError as error:
             self._figures.failed(error.code)
@@ -170,6 +231,7 @@ class Desk:
 
     def _hand_over(self, job: Job, kind: str) -> None:
         (self._writer if kind == "write" else self._readers).submit(job)
+        self._pace.took(job)
         self.in_flight += 1
 
     def _again(self, job: Job) -> None:
@@ -183,7 +245,9 @@ class Desk:
             asyncio.get_running_loop().call_soon(job.done, job)  # whoever is next in line may be refused as well
 
     def happened(self, events: list[Event]) -> None:
-        """Ask again for those who wait for what these events may have brought."""
+        """Ask again for those who wait for what these events may have brought; take over limits that were set."""
+        if any(event.kind == "tenant_changed" for event in events):
+            self._rates.reload()
         self._waiting.happened(events)
 
     def dismiss(self, error: FedctlError) -> None:
@@ -206,21 +270,27 @@ class Desk:
                     request, tenant_id=job.who.tenant_id, agent_id=job.who.agent_id, after_seq=job.answer.seq
                 ),
             )
+        self._pace.took(job)
         self.in_flight += 1
         self.settle([job])
 
     def settle(self, jobs: list[Job]) -> None:
         """Send what the threads have done."""
         now_s = self._clock.monotonic_s()
+        tells = self._log.says_detailed
         for job in jobs:
             self.in_flight -= 1
+            self._pace.gave(job)
             self._figures.answered(job.operation, now_s - job.began_s)
             if job.error is not None:
                 self._figures.failed(job.error.code)
-            self._log.verbose(
-                job.operation, tenant=job.who.tenant_id, agent=job.who.agent_id, ms=(now_s - job.began_s) * 1000,
-                error=None if job.error is None else job.error.message,
-            )  # fmt: skip
+            elif isinstance(job.request, ReportAgent) and job.request.synced:
+                self._figures.synced()
+            if tells:
+                self._log.detailed(
+                    job.operation, tenant=job.who.tenant_id, agent=job.who.agent_id,
+                    duration_ms=(now_s - job.began_s) * 1000, error=None if job.error is None else job.error.message,
+                )  # fmt: skip
             job.done(job)
 
         if self.in_flight == 0 and self._quiet is not None and not self._quiet.done():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -11,11 +11,19 @@ from fedctl.model.limits import check_name
 from fedctl.model.principal import Principal
 
 if TYPE_CHECKING:
+    from fedctl.access.tokens import Verified
     from fedctl.log import Log
     from fedctl.operations.context import Context
     from fedctl.wire.frames import Hello
 
 DEFAULT_TENANT = "default"
+
+
+class Admitted(NamedTuple):
+    """Who came in, and by which token (None: the owner of the home)."""
+
+    principal: Principal
+    token: Verified | None = None
 
 
 class Door:
@@ -26,8 +34,8 @@ class Door:
         self._context = context
         self._log = log
 
-    def admit(self, hello: Hello, *, local: bool) -> tuple[Principal, int | None]:
-        """Return who a peer is, and until when (ms; None without end).
+    def admit(self, hello: Hello, *, local: bool) -> Admitted:
+        """Return who a peer is.
 
         Raises:
             Denied: no token, or one that is not good, or one that does not carry the tenant or agent asked for.
@@ -36,9 +44,14 @@ class Door:
         if hello.token is None:
             if not local:
                 raise Denied("this hub wants a token", hint="issue one: fedctl token issue; give it in --token-file")
-            return self._owner(hello), None
+            return Admitted(self._owner(hello))
+        verified = self.verify(hello.token)
+        return Admitted(_bearer(verified.principal, hello), verified)
+
+    def verify(self, token: str) -> Verified:
+        """Return who a token speaks for; `Denied` when it is not good or was revoked."""
         try:
-            verified = self._context.access.verify(hello.token, self._context.clock.now_ms())
+            verified = self._context.access.verify(token, self._context.clock.now_ms())
             revoked = self._context.store.tokens.is_revoked(verified.principal.token_id or "")
         except Denied:
             raise
@@ -47,7 +60,7 @@ class Door:
             raise Unavailable("the hub cannot check tokens now", hint="the hub's log says more") from error
         if revoked:
             raise Denied("the token was revoked", hint="issue a new one: fedctl token issue")
-        return _bearer(verified.principal, hello), verified.expires_at_ms
+        return verified
 
     @staticmethod
     def _owner(hello: Hello) -> Principal:

@@ -12,7 +12,7 @@ from fedctl.wire.codec import to_json
 from fedctl.wire.session import notice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from fedctl.hub.peer import Peer
     from fedctl.log import Log
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 POLL_S = 0.25
 """How soon a commit of another process is noticed."""
 PAGE = 1000
+NOTICE_MAX_BYTES = 512 << 10
+"""Where what is sent to one listener at a time is cut into frames."""
 PACE_S = 0.02
 """How long commits gather before the log is read for those who listen: at 500 a second a reading each would cost
 more than the commits."""
@@ -107,7 +109,7 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True):
             return False
         if self.agent_id is None:
             return True
-        if event.kind == "agent_status":
+        if event.kind.startswith("agent_"):
             return event.subject != self.agent_id
         return event.detail.get("agent_id") != self.agent_id
 
@@ -135,7 +137,7 @@ class Subscribers:
             peer.subscription = None
 
     def publish(self, events: list[Event]) -> None:
-        """Send each session what it wants of these, in one frame. Each event is encoded once."""
+        """Send each session what it wants of these, in as few frames as may be. Each event is encoded once."""
         encoded: dict[int, bytes] = {}
         for tenant_id in {*(event.tenant_id for event in events), None} & self._by_tenant.keys():
             for peer in tuple(self._by_tenant[tenant_id]):
@@ -147,5 +149,19 @@ class Subscribers:
                     if event.seq not in encoded:
                         encoded[event.seq] = to_json(event)
                     wanted.append(encoded[event.seq])
-                if wanted:
-                    peer.notify(notice(wanted))
+                for part in _parted(wanted):
+                    peer.notify(notice(part))
+
+
+def _parted(encoded: list[bytes]) -> Iterator[list[bytes]]:
+    """Cut encoded events into parts that fit into a frame each; one event always does."""
+    part: list[bytes] = []
+    size = 0
+    for one in encoded:
+        if part and size + len(one) > NOTICE_MAX_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(one)
+        size += len(one)
+    if part:
+        yield part

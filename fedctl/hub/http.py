@@ -11,11 +11,13 @@ import msgspec
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from fedctl.errors import FedctlError
+from fedctl.errors import Denied, FedctlError
+from fedctl.hub.metrics import metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable
 
+    from fedctl.access.tokens import Verified
     from fedctl.hub.options import HubServerOptions
     from fedctl.hub.stats import Figures
     from fedctl.model.hub import HubStats
@@ -26,9 +28,9 @@ _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Pages:
-    """Answers GETs. `/stats` and `/metrics` tell of tenants' numbers, so they answer this machine only."""
+    """Answers GETs. `/stats` and `/metrics` tell of all tenants, so they answer this machine and operators only."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  where each page comes from
         self,
         *,
         healthy: Callable[[], bool],
@@ -36,17 +38,19 @@ class Pages:
         stats: Callable[[], Awaitable[HubStats]],
         figures: Figures,
         gate: Gate,
+        verify: Callable[[str], Verified],
     ) -> None:
-        """Keep where each page's content comes from."""
+        """Keep where each page's content comes from; `verify` returns who a token speaks for, or raises `Denied`."""
         self._healthy = healthy
         self._ready = ready
         self._stats = stats
         self._figures = figures
         self._gate = gate
+        self._verify = verify
 
     async def answer(self, connection: Any, request: Request) -> Response:
         """Return the response to any request; `process_request` of websockets."""
-        refusal = self._gate.refusal(request)
+        refusal = self._gate.refusal(request, connection)
         if refusal is not None:
             return refusal
         if request.method != "GET":
@@ -59,12 +63,33 @@ class Pages:
         if path == "/ready":
             return _state(good=self._ready())
         if path in ("/stats", "/metrics"):
-            return await self._figures_page(path, connection)
+            return self._kept_from(connection, request) or await self._figures_page(path)
         return respond(HTTPStatus.NOT_FOUND, "there is /health, /ready, /stats and /metrics\n")
 
-    async def _figures_page(self, path: str, connection: Any) -> Response:
-        if not _is_this_machine(connection.remote_address):
-            return respond(HTTPStatus.FORBIDDEN, "figures are told to this machine only\n")
+    def _kept_from(self, connection: Any, request: Request) -> Response | None:
+        """Return the refusal of who may not see the figures."""
+        # What a proxy on this machine passes on comes from somewhere else.
+        passed_on = any(name in request.headers for name in ("Forwarded", "X-Forwarded-For", "Via"))
+        if _is_this_machine(connection.remote_address) and not passed_on:
+            return None
+        given = request.headers.get_all("Authorization")
+        scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+        try:
+            if scheme.lower() != "bearer":
+                raise Denied("figures are told to this machine, or to who has an operator's token")
+            if not self._verify(token.strip()).principal.may("operator"):
+                self._figures.refused("denied")
+                return respond(HTTPStatus.FORBIDDEN, "figures are told to operators only\n")
+        except Denied as error:
+            self._figures.refused("denied")
+            response = respond(HTTPStatus.UNAUTHORIZED, error.message + "\n")
+            response.headers["WWW-Authenticate"] = "Bearer"
+            return response
+        except FedctlError as error:
+            return respond(HTTPStatus.SERVICE_UNAVAILABLE, error.message + "\n")
+        return None
+
+    async def _figures_page(self, path: str) -> Response:
         try:
             stats = await self._stats()
         except FedctlError as error:
@@ -84,14 +109,17 @@ class Gate:
         # Bound to every address, the hub is reached by addresses it does not know; one that is written as numbers
         # cannot have been rebound by a name server.
         self._any_address = options.host in ("0.0.0.0", "::")  # noqa: S104  compared, not bound
-        self._origins: set[str] = set()
+        self._origins = {origin.lower() for origin in options.origins}
+        self._wants_certificate = options.tls_client_ca is not None
 
     def allow_origin(self, origin: str) -> None:
         """Allow the hub's own pages."""
         self._origins.add(origin.lower())
 
-    def refusal(self, request: Request) -> Response | None:
-        """Return the refusal of a request, or None when it may come in. `process_request` of the WebSocket side."""
+    def refusal(self, request: Request, connection: Any = None) -> Response | None:
+        """Return the refusal of a request, or None when it may come in."""
+        if self._wants_certificate and not (connection and connection.transport.get_extra_info("peercert")):
+            return respond(HTTPStatus.FORBIDDEN, "this hub lets in only clients with a certificate that it trusts\n")
         hosts = request.headers.get_all("Host")
         if len(hosts) != 1 or not self._is_allowed(_host_of(hosts[0])):
             return respond(HTTPStatus.FORBIDDEN, "this hub does not answer to that Host\n")
@@ -145,46 +173,3 @@ def _state(*, good: bool) -> Response:
     if good:
         return respond(HTTPStatus.OK, b'{"status":"ok"}', _JSON)
     return respond(HTTPStatus.SERVICE_UNAVAILABLE, b'{"status":"unavailable"}', _JSON)
-
-
-def metrics(stats: HubStats, totals: dict[str, tuple[int, float]]) -> str:
-    """Return the figures in Prometheus' text format; no ids in labels.
-
-    https://prometheus.io/docs/instrumenting/exposition_formats/
-    """
-    lines: list[str] = []
-
-    def metric(name: str, kind: str, text: str, samples: Iterable[tuple[str, float]]) -> None:
-        lines.extend((f"# HELP fedctl_{name} {text}", f"# TYPE fedctl_{name} {kind}"))
-        lines.extend(f"fedctl_{name}{labels} {value:.15g}" for labels, value in samples)
-
-    metric("connected_agents", "gauge", "Agents with a session.", [("", stats.connected_agents)])
-    metric("connections", "gauge", "Sessions, agents or not.", [("", stats.connections)])
-    metric("episodes", "gauge", "Episodes in the store.", [("", stats.episodes)])
-    metric("tenants", "gauge", "Tenants in the store.", [("", stats.tenants)])
-    metric("pending_embeddings", "gauge", "Episodes that have no vector yet.", [("", stats.pending_embeddings)])
-    metric("uptime_seconds", "gauge", "Time since the hub started.", [("", stats.uptime_s)])
-    metric("resident_memory_bytes", "gauge", "Resident memory of the hub.", [("", stats.rss_bytes)])
-    metric("commits_total", "counter", "Transactions committed.", [("", stats.commits)])
-    metric("acked_episodes_total", "counter", "Episodes acknowledged.", [("", stats.acked_episodes)])
-    metric(
-        "errors_total",
-        "counter",
-        "Errors answered, by code.",
-        [(f'{{code="{code}"}}', count) for code, count in sorted(stats.errors.items())],
-    )
-    samples: list[tuple[str, float]] = []
-    for name, one in stats.latencies.items():
-        samples.append((f'{{operation="{name}",quantile="0.5"}}', one.p50_ms / 1000))
-        samples.append((f'{{operation="{name}",quantile="0.99"}}', one.p99_ms / 1000))
-    lines.extend(
-        (
-            "# HELP fedctl_operation_seconds Time from a request's arrival to its answer; quantiles of the last 1000.",
-            "# TYPE fedctl_operation_seconds summary",
-        )
-    )
-    lines.extend(f"fedctl_operation_seconds{labels} {value:.15g}" for labels, value in samples)
-    for name, (count, total_ms) in sorted(totals.items()):
-        lines.append(f'fedctl_operation_seconds_sum{{operation="{name}"}} {total_ms / 1000:.15g}')
-        lines.append(f'fedctl_operation_seconds_count{{operation="{name}"}} {count}')
-    return "\n".join(lines) + "\n"

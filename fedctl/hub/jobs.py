@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 import traceback
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from fedctl.errors import Failure, FedctlError, Unavailable
+from fedctl.hub.turns import Turns
 from fedctl.operations.table import run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from fedctl.log import Log
     from fedctl.messages.base import Request
@@ -52,43 +53,61 @@ def carry_out(context: Context, job: Job, log: Log) -> None:
     try:
         job.answer = run(context, job.who, job.request)
     except FedctlError as error:
-        job.error = error
+        # Its traceback leads back to the job: both would stay, with all that was sent, until Python looks for cycles.
+        job.error = error.with_traceback(None)
     except Exception as error:  # noqa: BLE001  the boundary of the hub: one request's bug must not stop the others
         job.error = internal(error, job.operation, log)
 
 
 def internal(error: Exception, operation: str, log: Log) -> Failure:
     """Return what a client is told of a bug; the log has the rest."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    log.basic("error.internal", operation=operation, error=repr(error), at=f"{place.name}:{place.lineno}")
-    log.verbose("".join(traceback.format_exception(error)))
+    places = [f"{one.filename.rpartition('fedctl/')[2]}:{one.lineno} {one.name}" for one in
+              traceback.extract_tb(error.__traceback__)]  # fmt: skip
+    # Not its repr: that of a UnicodeEncodeError, for one, holds the whole text.
+    said = f"{type(error).__name__}: {error}"
+    log.basic("error.internal", operation=operation, error=said, at=places[-1] if places else None)
+    log.detailed("error.trace", operation=operation, places=places)
     return Failure(f"{operation} failed inside the hub: {type(error).__name__}", hint="the hub's log says more")
 
 
 class Budget:
-    """How many bytes of requests wait in a queue. Safe to use from any thread."""
+    """How many bytes of requests wait in a queue. Safe to use from any thread.
+
+    A tenant's part may be as large as what is then left for the others: one that floods the queue is refused while
+    there is still room for everybody else (dynamic thresholds; Choudhury and Hahne, 1998).
+    """
 
     def __init__(self, limit_bytes: int = QUEUE_MAX_BYTES) -> None:
         """Begin empty."""
         self._limit = limit_bytes
         self._used = 0
+        self._parts: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def take(self, size_bytes: int) -> None:
+    def take(self, job: Job) -> None:
         """Note what comes in; `Unavailable` when there is no room for it."""
+        tenant_id, size_bytes = job.who.tenant_id, job.size_bytes
         with self._lock:
-            if self._used + size_bytes > self._limit:
+            if self._parts[tenant_id] + size_bytes > self._limit - self._used:
                 raise Unavailable("the hub is overloaded: its queue is full", hint="try again in a moment")
+            self._parts[tenant_id] += size_bytes
             self._used += size_bytes
 
-    def give_back(self, size_bytes: int) -> None:
+    def give_back(self, jobs: Iterable[Job]) -> None:
         """Note what went out."""
         with self._lock:
-            self._used -= size_bytes
+            for job in jobs:
+                self._used -= job.size_bytes
+                self._parts[job.who.tenant_id] -= job.size_bytes
+                if not self._parts[job.who.tenant_id]:
+                    del self._parts[job.who.tenant_id]
 
 
 class Readers:
-    """A few threads for requests that change nothing, or that hold their own short transactions."""
+    """A few threads for requests that change nothing, or that hold their own short transactions.
+
+    Tenants take turns, and none has all of the threads: a long question of one leaves a thread for the others.
+    """
 
     def __init__(
         self, contexts: list[Context], deliver: Callable[[list[Job]], None], log: Log, budget: Budget | None = None
@@ -97,7 +116,11 @@ class Readers:
         self._deliver = deliver
         self._log = log
         self._budget = budget or Budget()
-        self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._turns = Turns(contexts[0].clock.monotonic_s)
+        self._ready = threading.Condition()
+        self._stopping = False
+        self._running: Counter[str] = Counter()
+        self._most = max(1, len(contexts) - 1)
         self._threads = [
             threading.Thread(target=self._run, args=(context,), name=f"hub-reader-{number}", daemon=True)
             for number, context in enumerate(contexts)
@@ -105,22 +128,52 @@ class Readers:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def queued(self) -> int:
+        """How many jobs wait."""
+        with self._ready:
+            return len(self._turns)
+
     def submit(self, job: Job) -> None:
         """Queue a job; `Unavailable` when the queue is full."""
-        self._budget.take(job.size_bytes)
-        self._queue.put(job)
+        self._budget.take(job)
+        with self._ready:
+            self._turns.add(job)
+            self._ready.notify()
 
     def _run(self, context: Context) -> None:
-        while (job := self._queue.get()) is not None:
-            self._budget.give_back(job.size_bytes)
+        while (job := self._next()) is not None:
+            self._budget.give_back([job])
             carry_out(context, job, self._log)
+            self._ended(job)
             self._deliver([job])
         context.close()
 
+    def _next(self) -> Job | None:
+        """Wait for a job of a tenant that has a thread to spare; None at the end."""
+        with self._ready:
+            while (job := self._turns.one(self._may)) is None:
+                if self._stopping and not self._turns:
+                    return None
+                self._ready.wait()
+            self._running[job.who.tenant_id] += 1
+            return job
+
+    def _may(self, tenant_id: str) -> bool:
+        return self._running[tenant_id] < self._most
+
+    def _ended(self, job: Job) -> None:
+        with self._ready:
+            self._running[job.who.tenant_id] -= 1
+            if not self._running[job.who.tenant_id]:
+                del self._running[job.who.tenant_id]
+            self._ready.notify_all()
+
     def stop(self) -> None:
         """Let the threads end when the queue is empty."""
-        for _ in self._threads:
-            self._queue.put(None)
+        with self._ready:
+            self._stopping = True
+            self._ready.notify_all()
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the threads; return whether all have ended."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import threading
+from bisect import bisect_left
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fedctl.model.hub import HubStats, Latency
 
@@ -16,13 +17,63 @@ WINDOW = 1000
 """Calls of each operation that its latency is taken over."""
 
 
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+"""The upper bounds of the histograms' buckets."""
+
+
+class Spread(NamedTuple):
+    """A histogram as it was at one moment: how many lay at or below each bound, how many there were, their sum."""
+
+    bounds: tuple[float, ...]
+    at_or_below: tuple[int, ...]
+    values: int
+    total: float
+
+
+class _Histogram:
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    @property
+    def count(self) -> int:
+        return sum(self._counts)
+
+    def add(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self.total += value
+
+    def spread(self) -> Spread:
+        running, below = 0, []
+        for count in self._counts:
+            running += count
+            below.append(running)
+        return Spread(self._bounds, tuple(below[:-1]), running, self.total)
+
+
+class Totals(NamedTuple):
+    """All that was counted, as it was at one moment."""
+
+    operations: dict[str, Spread]
+    errors: dict[str, int]
+    refusals: dict[str, int]
+    commit_seconds: Spread
+    commit_requests: Spread
+    acked_episodes: int
+    syncs: int
+    sessions: int
+    events: int
+    began_ms: int
+
+
 class _Timings:
     """One operation: its last calls, and what all of them came to."""
 
     def __init__(self) -> None:
         self.last_ms: deque[float] = deque(maxlen=WINDOW)
-        self.count = 0
-        self.total_ms = 0.0
+        self.seconds = _Histogram(SECONDS)
 
 
 class Figures:
@@ -33,10 +84,14 @@ class Figures:
         self._clock = clock
         self._lock = threading.Lock()
         self._began_s = clock.monotonic_s()
+        self._began_ms = clock.now_ms()
         self._timings: dict[str, _Timings] = {}
         self._errors: dict[str, int] = {}
-        self._commits = 0
+        self._refusals: dict[str, int] = {}
+        self._commit_seconds = _Histogram(SECONDS)
+        self._commit_requests = _Histogram(SIZES)
         self._acked_episodes = 0
+        self._syncs = self._sessions = self._events = 0
 
     def answered(self, operation: str, took_s: float) -> None:
         """Count a call that was answered, well or badly."""
@@ -45,24 +100,55 @@ class Figures:
             if timings is None:
                 timings = self._timings[operation] = _Timings()
             timings.last_ms.append(took_s * 1000)
-            timings.count += 1
-            timings.total_ms += took_s * 1000
+            timings.seconds.add(took_s)
 
     def failed(self, code: str) -> None:
         """Count an error that was sent."""
         with self._lock:
             self._errors[code] = self._errors.get(code, 0) + 1
 
-    def committed(self, acked_episodes: int) -> None:
-        """Count a commit, and the episodes that were acked with it."""
+    def refused(self, reason: str) -> None:
+        """Count somebody who was not let in, or something that made no sense."""
         with self._lock:
-            self._commits += 1
+            self._refusals[reason] = self._refusals.get(reason, 0) + 1
+
+    def committed(self, acked_episodes: int, requests: int = 1, took_s: float = 0.0) -> None:
+        """Count a commit, the requests that went into it, and the episodes that were acked with it."""
+        with self._lock:
+            self._commit_requests.add(requests)
+            self._commit_seconds.add(took_s)
             self._acked_episodes += acked_episodes
 
-    def totals(self) -> dict[str, tuple[int, float]]:
-        """Return (calls, milliseconds in all) by operation."""
+    def synced(self) -> None:
+        """Count an agent's sync."""
         with self._lock:
-            return {name: (one.count, one.total_ms) for name, one in self._timings.items()}
+            self._syncs += 1
+
+    def opened(self) -> None:
+        """Count a session that was let in."""
+        with self._lock:
+            self._sessions += 1
+
+    def happened(self, events: int) -> None:
+        """Count what the change log told."""
+        with self._lock:
+            self._events += events
+
+    def totals(self) -> Totals:
+        """Return all counts, as they are at one moment."""
+        with self._lock:
+            return Totals(
+                operations={name: one.seconds.spread() for name, one in self._timings.items()},
+                errors=dict(self._errors),
+                refusals=dict(self._refusals),
+                commit_seconds=self._commit_seconds.spread(),
+                commit_requests=self._commit_requests.spread(),
+                acked_episodes=self._acked_episodes,
+                syncs=self._syncs,
+                sessions=self._sessions,
+                events=self._events,
+                began_ms=self._began_ms,
+            )
 
     def stats(self, *, connected_agents: int, connections: int) -> HubStats:
         """Return the figures; those of the store are zero here, the operation fills them in."""
@@ -76,11 +162,12 @@ class Figures:
                 pending_embeddings=0,
                 uptime_s=round(self._clock.monotonic_s() - self._began_s, 3),
                 latencies=latencies,
-                operations=sum(one.count for one in self._timings.values()),
+                operations=sum(one.seconds.count for one in self._timings.values()),
                 errors=dict(self._errors),
-                commits=self._commits,
+                commits=self._commit_requests.count,
                 acked_episodes=self._acked_episodes,
                 rss_bytes=rss_bytes(),
+                refusals=dict(self._refusals),
             )
 
 
@@ -88,7 +175,7 @@ def _latency(timings: _Timings) -> Latency:
     values = sorted(timings.last_ms)
     last = len(values) - 1
     return Latency(
-        count=timings.count,
+        count=timings.seconds.count,
         mean_ms=round(sum(values) / len(values), 3),
         p50_ms=round(values[last // 2], 3),
         p99_ms=round(values[-(-last * 99 // 100)], 3),

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+import msgspec
+
+from fedctl.errors import FedctlError
 from fedctl.messages.agent import ReportAgent
 from fedctl.model.agent import FINAL_SYNC_GRACE_MS
 from fedctl.model.time import from_rfc3339
@@ -37,7 +40,7 @@ K = TypeVar("K")
 class Sweeper:
     """Holds the sessions of each agent and each token, and ends them when their time is over."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  what it asks and tells
         self,
         loop: asyncio.AbstractEventLoop,
         clock: Clock,
@@ -45,17 +48,19 @@ class Sweeper:
         *,
         report: Callable[[str, ReportAgent], None],
         overdue: Callable[[int], list[AgentKey]],
+        key_ends: Callable[[], dict[str, int]],
     ) -> None:
         """Begin with nobody.
 
         `report` carries a request out in the hub's own name, `overdue` returns the agents that are not dead and
-        expired before a time in ms.
+        expired before a time in ms, `key_ends` when each signing key ends (ms; one that is missing has ended).
         """
         self._loop = loop
         self._clock = clock
         self._log = log
         self._report = report
         self._overdue = overdue
+        self._key_ends = key_ends
         self._peers: dict[AgentKey, set[Peer]] = {}
         self._by_token: dict[str, set[Peer]] = {}
         self._lives: dict[AgentKey, Agent] = {}
@@ -70,6 +75,10 @@ class Sweeper:
         """How many agents have a session here."""
         return len(self._peers)
 
+    def has_session(self, key: AgentKey) -> bool:
+        """Return whether an agent has a session here."""
+        return key in self._peers
+
     def peers_of(self, tenant_id: str, agent_id: str) -> tuple[Peer, ...]:
         """Return the sessions that speak for an agent. Safe to ask from any thread."""
         return tuple(self._peers.get((tenant_id, agent_id), ()))
@@ -81,6 +90,7 @@ class Sweeper:
         for tenant_id, agent_id in self._overdue(self._clock.now_ms() - FINAL_SYNC_GRACE_MS):
             if (tenant_id, agent_id) not in self._peers:
                 self._call_dead((tenant_id, agent_id), "expired")
+        self._look_at_keys()
         self._round = self._loop.call_later(OVERDUE_EVERY_S, self.start)
 
     def stop(self) -> None:
@@ -129,12 +139,30 @@ class Sweeper:
                 self._set_deadline(each)
 
     def changed(self, events: list[Event]) -> None:
-        """Look through what was committed for tokens that were revoked."""
+        """Look through what was committed for tokens that were revoked and keys that were rotated."""
         for event in events:
+            if event.kind == "key_rotated":
+                self._look_at_keys()
             if event.kind == "token_revoked":
                 for peer in tuple(self._by_token.get(event.subject, ())):
                     self._log.basic("session.revoked", tenant=event.tenant_id, token=event.subject)
                     peer.end(frames.REVOKED, "the token was revoked")
+
+    def _look_at_keys(self) -> None:
+        """Let sessions end with the key that signed their token: it may have been rotated out, or taken away."""
+        if not self._by_token:
+            return
+        try:
+            ends_ms = self._key_ends()
+        except FedctlError as error:
+            self._log.basic("error.keys", error=error.message)
+            return
+        for peer in {one for peers in self._by_token.values() for one in peers}:
+            assert peer.token is not None
+            end_ms = ends_ms.get(peer.token.key_id, 0)
+            if end_ms < peer.token.key_ends_ms:
+                peer.token = msgspec.structs.replace(peer.token, key_ends_ms=end_ms)
+                self._set_deadline(peer)
 
     # -- deadlines -------------------------------------------------------------------------------------------------
 
@@ -144,19 +172,30 @@ class Sweeper:
         self._peers.setdefault(key, set()).add(peer)
 
     def _set_deadline(self, peer: Peer) -> None:
-        """Let a session end with its agent's life and the time for a last push, any other with its token."""
+        """Let a session end with its agent's life and the time for a last push, any other with its token.
+
+        With the key of its token each ends at once.
+        """
         lives = [self._lives[key] for key in peer.agents if key in self._lives]
         deadlines_ms = [from_rfc3339(agent.expires_at) for agent in lives]
-        if peer.expires_at_ms is not None:
-            deadlines_ms.append(peer.expires_at_ms)
+        key_ends_ms = []
+        if peer.token is not None:
+            deadlines_ms.append(peer.token.expires_at_ms)
+            key_ends_ms.append(peer.token.key_ends_ms)
         self._cancel(peer)
         if deadlines_ms:
             grace_ms = FINAL_SYNC_GRACE_MS if lives else 0
-            delay_s = (min(deadlines_ms) + grace_ms - self._clock.now_ms()) / 1000
+            end_ms = min([min(deadlines_ms) + grace_ms, *key_ends_ms])
+            delay_s = (end_ms - self._clock.now_ms()) / 1000
             self._timers[peer] = self._loop.call_later(max(0.0, delay_s), self._expire, peer)
 
     def _expire(self, peer: Peer) -> None:
         self._timers.pop(peer, None)
+        # A timer may fire a moment before the wall clock says so.
+        if peer.token is not None and peer.token.key_ends_ms <= self._clock.now_ms() + 1000:
+            self._log.basic("session.revoked", tenant=peer.token.principal.tenant_id, key=peer.token.key_id)
+            peer.end(frames.REVOKED, "the key of its token was rotated out")
+            return
         over = [key for key in peer.agents if key in self._lives]
         for key in over:
             self._log.basic("agent.expired", tenant=key[0], agent=key[1])

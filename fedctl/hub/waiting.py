@@ -6,10 +6,11 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
+from fedctl.messages.hub import ListEvents
 from fedctl.messages.pool import ClaimItems
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
 
     from fedctl.errors import FedctlError
     from fedctl.hub.jobs import Job
@@ -60,17 +61,25 @@ class Waiting:
         self._now_s = now_s
         self._lines: dict[tuple[str, str], _Line] = {}
         self._asking: dict[Job, _Held] = {}
+        self._listening: dict[tuple[str, str], ListEvents] = {}
         self._closed = False
 
     def expect(self, peer: Peer, job: Job) -> None:
         """Note a job that was handed over and would rather wait: what happens before its answer is here counts."""
         if not getattr(job.request, "wait_ms", 0):
             return
-        pool = job.request.pool if isinstance(job.request, ClaimItems) else _ANY
-        held = self._asking[job] = _Held(peer, job, (job.who.tenant_id, pool))
+        held = self._asking[job] = _Held(peer, job, (job.who.tenant_id, self._line_of(job)))
+        if isinstance(job.request, ListEvents):
+            self._listening[held.place] = job.request
         line = self._lines.setdefault(held.place, _Line())
         line.asking += 1
         held.tried = line.news
+
+    @staticmethod
+    def _line_of(job: Job) -> str:
+        if isinstance(job.request, ListEvents):
+            return f"*{id(job)}"  # nobody else waits for the same; no pool has such a name
+        return job.request.pool if isinstance(job.request, ClaimItems) else _ANY
 
     def hold(self, peer: Peer, job: Job) -> bool:
         """Take over a job whose answer is that there is nothing yet; False when it is to be answered as it is."""
@@ -97,8 +106,14 @@ class Waiting:
         held.timer = asyncio.get_running_loop().call_later(min(left_s, RECHECK_S), self._ask_again, held)
         return True
 
-    def happened(self, events: Iterable[Event]) -> None:
+    def happened(self, events: Sequence[Event]) -> None:
         """Ask again those whom these events concern."""
+        for place, request in list(self._listening.items()):
+            if any(
+                (request.all_tenants or one.tenant_id == place[0]) and (not request.kinds or one.kind in request.kinds)
+                for one in events
+            ):
+                self._tell(place)
         for event in events:
             if event.kind in _BRINGS_ITEMS:
                 self._tell((event.tenant_id, event.subject), len(event.detail.get("ids", ())))
@@ -142,6 +157,7 @@ class Waiting:
         line = self._lines[place]
         if not line.held and not line.asking:
             del self._lines[place]
+            self._listening.pop(place, None)
 
     def left(self, peer: Peer) -> None:
         """Forget a peer whose connection is gone: nothing is claimed for it any more."""

@@ -1,18 +1,19 @@
 """The one thread that writes: it takes whatever is waiting, commits it together, and answers after the commit.
 
 A request that is refused takes nothing from the others, and one fsync pays for all. There is no lingering: while a
-group is being committed the next one gathers by itself.
+group is being committed the next one gathers by itself. Tenants take turns, and where there is more than one the
+groups are small: whoever comes waits for one of them at most.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import deque
 from typing import TYPE_CHECKING
 
 from fedctl.errors import Corrupt, DiskFull, Failure, FedctlError, Unavailable
 from fedctl.hub.coalesce import bundles, carry_out_together
 from fedctl.hub.jobs import Budget, Job, internal
+from fedctl.hub.turns import Turns
 from fedctl.messages.memory import StoreAnswer
 from fedctl.store.database import SpoiltError
 
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
     from fedctl.operations.context import Context
 
 GROUP_MAX_JOBS = 1000
-GROUP_MAX_BYTES = 8 << 20
+GROUP_MAX_BYTES = 512 << 10
+"""How much work (see `turns`) a group holds: enough that an fsync of some ms is a small part of it."""
+SHARED_GROUP_MAX_BYTES = 32 << 10
+"""The same while several tenants write: some 4 ms."""
 
 
 class _GroupLostError(Exception):
@@ -60,21 +64,27 @@ class Writer:
         self._figures = figures
         self._log = log
         self._budget = Budget()
-        self._jobs: deque[Job] = deque()
+        self._jobs = Turns(context.clock.monotonic_s)
         self._ready = threading.Condition()
         self._stopping = False
         self._broken: FedctlError | None = None
         self._thread = threading.Thread(target=self._run, name="hub-writer", daemon=True)
         self._thread.start()
 
+    @property
+    def queued(self) -> int:
+        """How many jobs wait."""
+        with self._ready:
+            return len(self._jobs)
+
     def submit(self, job: Job) -> None:
         """Queue a job; `Unavailable` when the queue is full or the writer has stopped."""
-        self._budget.take(job.size_bytes)
+        self._budget.take(job)
         with self._ready:
             if self._stopping or self._broken is not None:
-                self._budget.give_back(job.size_bytes)
+                self._budget.give_back([job])
                 raise self._broken or Unavailable("the hub is stopping", hint="try again in a moment")
-            self._jobs.append(job)
+            self._jobs.add(job)
             self._ready.notify()
 
     def stop(self) -> None:
@@ -96,22 +106,19 @@ class Writer:
 
     def _next_group(self) -> list[Job]:
         """Wait for jobs and return what goes into one transaction; an empty list at the end."""
-        group: list[Job] = []
-        size = 0
         with self._ready:
             while not self._jobs and not self._stopping:
                 self._ready.wait()
-            while self._jobs and len(group) < GROUP_MAX_JOBS and (not group or size < GROUP_MAX_BYTES):
-                job = self._jobs.popleft()
-                size += job.size_bytes
-                group.append(job)
-        self._budget.give_back(size)
+            most_bytes = SHARED_GROUP_MAX_BYTES if self._jobs.shared else GROUP_MAX_BYTES
+            group = self._jobs.group(GROUP_MAX_JOBS, most_bytes)
+        self._budget.give_back(group)
         return group
 
     def _commit(self, group: list[Job]) -> None:
         if self._broken is not None:
             _refuse_all(group, self._broken)
             return
+        began_s = self._context.clock.monotonic_s()
         try:
             try:
                 self._carry_out(group, apart=False)
@@ -124,7 +131,10 @@ class Writer:
         except Exception as error:  # noqa: BLE001  the thread's boundary: whatever it was, nothing was committed
             self._lose(group, internal(error, "commit", self._log))
         else:
-            self._figures.committed(sum(_acked(job.answer) for job in group))
+            took_s = self._context.clock.monotonic_s() - began_s
+            self._figures.committed(sum(_acked(job.answer) for job in group), len(group), took_s)
+            if self._log.says_verbose:
+                self._log.verbose("commit.done", requests=len(group), duration_ms=took_s * 1000)
             self._committed()
 
     def _carry_out(self, group: list[Job], *, apart: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fedctl.messages.base import Answer, Request
-from fedctl.model.agent import Agent, AgentStatus
+from fedctl.model.agent import Agent, AgentFigures, AgentStatus, Note, NoteDraft, Timeline
 
 
 class AgentAnswer(Answer, frozen=True, kw_only=True):
@@ -15,7 +15,8 @@ class AgentAnswer(Answer, frozen=True, kw_only=True):
 class RegisterAgent(Request[AgentAnswer], frozen=True, kw_only=True, tag="agent.register"):
     """Enter an agent. An id that is alive elsewhere (not dead, not expired) is a conflict.
 
-    With an agent's token, `id` must be the token's.
+    With an agent's token, `id` must be the token's. `age_ms` is how long it has lived already: it connected first, or
+    it enters again.
     """
 
     id: str
@@ -23,14 +24,24 @@ class RegisterAgent(Request[AgentAnswer], frozen=True, kw_only=True, tag="agent.
     lifetime_ms: int
     host: str
     pid: int
+    age_ms: int = 0
 
 
 class ReportAgent(Request[AgentAnswer], frozen=True, kw_only=True, tag="agent.report"):
-    """Report an agent's phase; `synced` notes that its memory and the hub's now agree."""
+    """Report an agent's phase, which it entered `age_ms` ago; `synced` notes that its memory and the hub's now agree.
+
+    `pushed` and `pulled` are the episodes of that sync, which took `took_ms`; `figures` replace those of the report
+    before.
+    """
 
     id: str
     status: AgentStatus
+    age_ms: int = 0
     synced: bool = False
+    pushed: int = 0
+    pulled: int = 0
+    took_ms: float | None = None
+    figures: AgentFigures | None = None
 
 
 class AgentList(Answer, frozen=True, kw_only=True):
@@ -56,3 +67,32 @@ class StopAgent(Request[AgentAnswer], frozen=True, kw_only=True, tag="agent.stop
     """Ask a connected agent to end early, with its final sync."""
 
     id: str
+
+
+class NoteAnswer(Answer, frozen=True, kw_only=True):
+    """The notes as they were taken down, in the order given."""
+
+    notes: list[Note]
+
+
+class AddNotes(Request[NoteAnswer], frozen=True, kw_only=True, tag="agent.note"):
+    """Note what an agent does, all of it or nothing; at most 100 at once. `agent_id` None: the one that asks.
+
+    The same note again is answered like the first time; the same id with another content is a conflict.
+    """
+
+    notes: list[NoteDraft]
+    agent_id: str | None = None
+
+
+class TimelineAnswer(Answer, frozen=True, kw_only=True):
+    """An agent's life."""
+
+    timeline: Timeline
+
+
+class GetTimeline(Request[TimelineAnswer], frozen=True, kw_only=True, tag="agent.timeline"):
+    """What an agent of the tenant did, from its beginning to now or to its end: up to `limit` moments, the last."""
+
+    id: str
+    limit: int = 1000

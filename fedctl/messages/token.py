@@ -32,6 +32,24 @@ class ListTokens(Request[TokenList], frozen=True, kw_only=True, tag="token.list"
     """All tokens that were issued and not yet forgotten."""
 
 
+class RotateAnswer(Answer, frozen=True, kw_only=True):
+    """The key that signs from now on, and until when the others verify (RFC 3339; None where there was none)."""
+
+    key_id: str
+    old_keys_until: str | None
+    removed_keys: int
+
+
+class RotateKey(Request[RotateAnswer], frozen=True, kw_only=True, tag="token.rotate_key"):
+    """Sign with a new key from now on. The old ones verify for `grace_ms` more.
+
+    By default that is as long as the last of the tokens that were issued lives: nobody notices. With 0 every token of
+    the old keys is refused at once, and the sessions that were opened with one end.
+    """
+
+    grace_ms: int | None = None
+
+
 class RevokeAnswer(Answer, frozen=True, kw_only=True):
     """The record, now with its `revoked_at`."""
 

@@ -7,8 +7,9 @@ from typing import Any, Literal
 import msgspec
 
 EventKind = Literal[
-    "episode_stored", "episode_deleted", "agent_status", "token_revoked", "worker_status", "items_pushed",
-    "items_claimed", "items_done", "items_released", "items_poisoned", "items_purged", "pool_paused", "pool_resumed",
+    "episode_stored", "episode_deleted", "agent_status", "agent_synced", "agent_note", "agent_error", "token_revoked",
+    "key_rotated", "tenant_changed", "worker_status", "items_pushed", "items_claimed", "items_done", "items_released",
+    "items_poisoned", "items_purged", "pool_paused", "pool_resumed",
 ]  # fmt: skip
 
 
@@ -16,7 +17,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     """One entry of the change log: what happened to which thing, and when.
 
     `subject` is the id of an episode, an agent, a worker or a token, or a pool's name; `detail` is plain JSON (a
-    status, the agent that stored an episode, the ids of the items that one call moved).
+    status, the agent that stored an episode, what an agent notes, the ids of the items that one call moved). An agent
+    may tell late what it did: `age_ms` in the detail says how long before `at` it happened.
     """
 
     seq: int
@@ -38,7 +40,12 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HubStats(msgspec.Struct, frozen=True, kw_only=True):
-    """A hub's figures. `latencies` is by operation; sizes in bytes."""
+    """A hub's figures. `latencies` is by operation; sizes in bytes.
+
+    `items` is by status, over all tenants. `index_age_s`: how long ago that index file was brought up to date which
+    lags behind most, 0 when none does. `queued` is what waits for the hub's threads (`write`, `read`), `in_flight`
+    what has not been answered, with what they are busy with; `refusals` by reason.
+    """
 
     connected_agents: int
     connections: int
@@ -52,6 +59,14 @@ class HubStats(msgspec.Struct, frozen=True, kw_only=True):
     commits: int
     acked_episodes: int
     rss_bytes: int
+    store_bytes: int = 0
+    wal_bytes: int = 0
+    index_age_s: float = 0.0
+    pools: int = 0
+    items: dict[str, int] = {}
+    queued: dict[str, int] = {}
+    in_flight: int = 0
+    refusals: dict[str, int] = {}
 
 
 class HubInfo(msgspec.Struct, frozen=True, kw_only=True):

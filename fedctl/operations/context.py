@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from fedctl.recall.text import TEXT_FORM
 from fedctl.store.store import Store
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from fedctl.recall.index import IndexFolder, Part
 
 
+T = TypeVar("T")
+
+
 class HubSide(Protocol):
     """What a running hub lends to operations."""
 
@@ -28,6 +31,10 @@ class HubSide(Protocol):
 
     def stats(self) -> HubStats:
         """Return its figures; those of the store are filled in by the operation."""
+        ...
+
+    def seldom(self, name: str, question: Callable[[], T]) -> T:
+        """Return what a dear question of that name is answered, or was a short while ago."""
         ...
 
     def stop_agent(self, tenant_id: str, agent_id: str) -> None:

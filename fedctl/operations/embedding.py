@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -63,20 +65,29 @@ def adopt_model(ctx: Context, *, switch: bool = False) -> Model | None:
 def embed_pending(ctx: Context, *, budget_s: float | None, tenant_key: int | None = None, bulk: bool = False) -> int:
     """Embed waiting episodes, newest first, until none is left or the budget is spent; return how many remain.
 
-    Inference happens outside the transaction; the vectors of a slice are then written together. `bulk` is for who
-    waits for all of it, and has nothing beside it to do: larger slices, on all cores.
+    Without `tenant_key` those of all tenants, alike of each: a tenant that stores more than can be embedded keeps only
+    itself waiting. Inference happens outside the transaction; the vectors of a slice are then written together.
+    `bulk` is for who waits for all of it, and has nothing beside it to do: larger slices, on all cores.
     """
     deadline = None if budget_s is None else ctx.clock.monotonic_s() + budget_s
     size, threads = (BULK_SLICE, bulk_threads()) if bulk else (EMBED_SLICE, 1)
     while True:
         if model_note(ctx, active_model(ctx)) is not None:  # looked at each time: another process may switch
             return ctx.store.embeddings.pending(tenant_key)
-        waiting = ctx.store.embeddings.queued(tenant_key, size)
+        waiting = _next(ctx, size) if tenant_key is None else ctx.store.embeddings.queued(tenant_key, size)
         if not waiting:
             return 0
         _embed(ctx, waiting, size, threads)
         if deadline is not None and ctx.clock.monotonic_s() >= deadline:
             return ctx.store.embeddings.pending(tenant_key)
+
+
+def _next(ctx: Context, size: int) -> list[Queued]:
+    """Return the newest waiting episodes of each tenant, one of each in turn, in an order of chance."""
+    tenants = ctx.store.embeddings.waiting_tenants()
+    chosen = random.sample(tenants, min(size, len(tenants)))
+    lines = [ctx.store.embeddings.queued(key, -(-size // len(chosen))) for key in chosen]
+    return [one for round_ in zip_longest(*lines) for one in round_ if one is not None]
 
 
 def bulk_threads() -> int:

@@ -73,7 +73,7 @@ def _push(ctx: Context, who: Principal, pool_name: str, drafts: Sequence[ItemDra
         try:
             checked.append(_new_item(draft, steady_ms))
         except FedctlError as error:
-            checked.append(error)
+            checked.append(error.with_traceback(None))  # as in memory.store
     good = [item for item in checked if isinstance(item, NewItem)]
     if not good:
         return [refused(draft.id, item) for draft, item in zip(drafts, checked, strict=True)]  # type: ignore[arg-type]

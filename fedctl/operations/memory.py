@@ -24,10 +24,11 @@ from fedctl.model.episode import (
 from fedctl.model.time import from_rfc3339, to_rfc3339
 from fedctl.operations import embedding, index
 from fedctl.operations.sieve import Sieve
+from fedctl.operations.tenant import Room
 from fedctl.recall import rank, text
 from fedctl.recall.index import FileLostError
 from fedctl.store.database import WordsDamagedError
-from fedctl.store.memory import NewEpisode
+from fedctl.store.memory import NewEpisode, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -63,7 +64,7 @@ def store(ctx: Context, who: Principal, request: m.StoreEpisodes) -> m.StoreAnsw
         try:
             rows.append(prepare(draft, who, now_ms))
         except FedctlError as error:
-            rows.append(error)
+            rows.append(error.with_traceback(None))  # which would hold on to the whole request, in a cycle
     with ctx.store.write():
         results = _store_rows(ctx, who, request, rows, now_ms)
         if request.echo:
@@ -90,19 +91,24 @@ def prepare(draft: EpisodeDraft, who: Principal, now_ms: int) -> NewEpisode:
     success = draft.success
     if success is None and reward is not None:
         success = reward >= SUCCESS_REWARD
-    row = NewEpisode(
+    input_ = limits.encode_json("input", draft.input)
+    output = limits.encode_json("output", draft.output)
+    metadata = limits.encode_json("metadata", draft.metadata or {})
+    # Before its words are looked for: in what is far too large that takes a second.
+    _check_size(draft, len(draft.task) + len(input_) + len(output) + len(metadata) + len(draft.critique or ""))
+    return NewEpisode(
         id=draft.id,
         agent_id=agent_id,
         session_id=draft.session_id,
         task=draft.task,
-        input=limits.encode_json("input", draft.input),
-        output=limits.encode_json("output", draft.output),
+        input=input_,
+        output=output,
         reward=reward,
         success=success,
         critique=draft.critique,
         tokens_used=draft.tokens_used,
         latency_ms=None if draft.latency_ms is None else limits.check_measure("latency_ms", draft.latency_ms),
-        metadata=limits.encode_json("metadata", draft.metadata or {}),
+        metadata=metadata,
         pinned=draft.pinned,
         created_at_ms=now_ms if draft.created_at is None else from_rfc3339(draft.created_at),
         task_words=text.word_text(draft.task),
@@ -110,9 +116,11 @@ def prepare(draft: EpisodeDraft, who: Principal, now_ms: int) -> NewEpisode:
         output_words=text.word_text(draft.output),
         critique_words=text.word_text(draft.critique),
     )
-    size = len(row.task) + len(row.input) + len(row.output) + len(row.metadata) + len(row.critique or "")
+
+
+def _check_size(draft: EpisodeDraft, characters: int) -> None:
     # Characters first: only what comes near the limit (one can be six bytes as JSON) is encoded again to be counted.
-    if size * 8 > limits.EPISODE_MAX_BYTES:
+    if characters * 8 > limits.EPISODE_MAX_BYTES:
         size = len(_encode(msgspec.structs.replace(draft, embedding=None)))
         if size > limits.EPISODE_MAX_BYTES:
             raise UsageError(
@@ -120,7 +128,6 @@ def prepare(draft: EpisodeDraft, who: Principal, now_ms: int) -> NewEpisode:
                 hint="store a summary, and where the whole is to be found",
                 details={"limit_bytes": limits.EPISODE_MAX_BYTES, "size_bytes": size},
             )
-    return row
 
 
 def _store_rows(
@@ -135,6 +142,7 @@ def _store_rows(
     fresh: list[tuple[int, NewEpisode, EpisodeDraft]] = []
     in_batch: dict[str, NewEpisode] = {}
     seq = ctx.store.changes.last_seq()
+    room = Room(ctx, who.tenant_id, tenant_key)
     for draft, row in zip(request.episodes, rows, strict=True):
         if isinstance(row, FedctlError):
             results.append(_refused(draft.id, row))
@@ -142,6 +150,8 @@ def _store_rows(
             results.append(_again(row, in_batch[row.id], known[row.id], request.on_conflict))
         elif row.id in known:
             results.append(_met(ctx, (tenant_key, who.tenant_id), row, known[row.id], request.on_conflict))
+        elif (refusal := room.refusal(size_of(row))) is not None:
+            results.append(_refused(row.id, refusal))
         else:
             seq += 1
             known[row.id] = seq

@@ -47,6 +47,9 @@ def reindex(ctx: Context, who: Principal, request: m.Reindex) -> m.ReindexAnswer
 def _finish(ctx: Context) -> None:
     model = embedding.active_model(ctx)
     for key, _ in ctx.store.tenants.all():
+        if ctx.store.episodes.counted_usage(key) != ctx.store.tenants.usage(key):
+            with ctx.store.write():
+                ctx.store.episodes.recount(key)
         if model is not None:
             with ctx.store.write():
                 ctx.store.embeddings.drop_other_models(key, model.key)

@@ -22,7 +22,7 @@ def check(ctx: Context, who: Principal, request: s.CheckStore) -> s.CheckAnswer:
             return check(apart, who, request)
         finally:
             apart.close()
-    checks = ["schema", "change log", "words", "vectors", "index files"]
+    checks = ["schema", "change log", "words", "vectors", "usage", "index files"]
     findings: list[s.Finding] = []
     with ctx.store.read():
         findings += _database(ctx, full=request.full)
@@ -65,6 +65,10 @@ def _tenant(ctx: Context, key: int, name: str) -> list[s.Finding]:
     if episodes != words:
         message = f"tenant {name}: {episodes} episodes, words of {words}"
         found.append(_derived("words", message, "fedctl memory reindex"))
+    counted, noted = ctx.store.episodes.counted_usage(key), ctx.store.tenants.usage(key)
+    if counted != noted:
+        message = f"tenant {name}: (episodes, bytes) are {counted}, its quota is reckoned with {noted}"
+        found.append(_derived("usage", message, "fedctl memory reindex"))
     model = embedding.active_model(ctx)
     if model is not None:
         pending = ctx.store.embeddings.pending(key)

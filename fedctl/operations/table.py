@@ -10,9 +10,10 @@ from fedctl.messages import hub as h
 from fedctl.messages import memory as m
 from fedctl.messages import pool as p
 from fedctl.messages import store as s
+from fedctl.messages import tenant as n
 from fedctl.messages import token as t
 from fedctl.messages import worker as w
-from fedctl.operations import agent, hub, item, memory, pool, reindex, store, token, worker
+from fedctl.operations import agent, hub, item, memory, pool, reindex, store, tenant, token, worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +55,8 @@ OPERATIONS: dict[type[Request[Any]], Operation] = {
     a.ListAgents: Operation("agent.list", agent.list_, "read", "agent"),
     a.GetAgent: Operation("agent.show", agent.show, "read", "agent"),
     a.StopAgent: Operation("agent.stop", agent.stop, "read", "agent"),
+    a.AddNotes: Operation("agent.note", agent.note, "write", "agent"),
+    a.GetTimeline: Operation("agent.timeline", agent.timeline, "read", "agent"),
     w.RegisterWorker: Operation("worker.register", worker.register, "write", "agent"),
     w.BeatWorker: Operation("worker.heartbeat", worker.heartbeat, "write", "agent"),
     w.ListWorkers: Operation("worker.list", worker.list_, "read", "agent"),
@@ -75,11 +78,17 @@ OPERATIONS: dict[type[Request[Any]], Operation] = {
     p.RetryItems: Operation("pool.retry", pool.retry, "write", "agent"),
     p.PurgePool: Operation("pool.purge", pool.purge, "write", "admin"),
     p.PausePool: Operation("pool.pause", pool.pause, "write", "admin"),
+    n.ListTenants: Operation("tenant.list", tenant.list_, "read", "admin"),
+    n.GetTenant: Operation("tenant.show", tenant.show, "read", "admin"),
+    n.SetTenant: Operation("tenant.set", tenant.set_, "write", "operator"),
     t.IssueToken: Operation("token.issue", token.issue, "write", "admin"),
     t.ListTokens: Operation("token.list", token.list_, "read", "admin"),
     t.RevokeToken: Operation("token.revoke", token.revoke, "write", "admin"),
+    # A key is a file: it must not be made twice because a transaction was tried twice.
+    t.RotateKey: Operation("token.rotate_key", token.rotate_key, "read", "operator"),
     h.GetHubStats: Operation("hub.stats", hub.stats, "read", "operator"),
     h.GetHubInfo: Operation("hub.info", hub.info, "read", "agent"),
+    h.ListEvents: Operation("hub.events", hub.events, "read", "agent"),
     h.Subscribe: Operation("hub.subscribe", hub.subscribe, "session", "agent"),
     s.CheckStore: Operation("store.check", store.check, "read", "operator"),
 }

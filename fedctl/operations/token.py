@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fedctl.errors import Denied, NotFound, UsageError
 from fedctl.messages import token as t
 from fedctl.model import limits
+from fedctl.model.time import to_rfc3339
 from fedctl.model.token import TOKEN_MAX_TTL_MS, TokenRecord
 
 if TYPE_CHECKING:
@@ -64,6 +65,25 @@ def revoke(ctx: Context, who: Principal, request: t.RevokeToken) -> t.RevokeAnsw
             tenant_key = ctx.store.tenants.key_for_writing(record.tenant_id, now_ms)
             ctx.store.changes.add(tenant_key, "token_revoked", request.id, now_ms=now_ms)
         return t.RevokeAnswer(record=_record(ctx, who, request.id))
+
+
+def rotate_key(ctx: Context, who: Principal, request: t.RotateKey) -> t.RotateAnswer:
+    """Make a new signing key; the old ones verify through the grace period, and sessions by them end with it."""
+    now_ms = ctx.clock.now_ms()
+    if request.grace_ms is None:
+        # A token's own end is rounded up to the second.
+        until_ms = max(now_ms, (ctx.store.tokens.last_expiry_ms() or 0) + 1000)
+    elif 0 <= request.grace_ms <= TOKEN_MAX_TTL_MS:
+        until_ms = now_ms + request.grace_ms
+    else:
+        raise UsageError(f"a grace period is within 0 and {TOKEN_MAX_TTL_MS // 86_400_000} days, as a token's life is")
+    rotation = ctx.access.rotate(now_ms, until_ms)
+    old_until = None if rotation.old_until_ms is None else to_rfc3339(rotation.old_until_ms)
+    with ctx.store.write():
+        tenant_key = ctx.store.tenants.key_for_writing(who.tenant_id, now_ms)
+        detail = {"old_keys_until": old_until}
+        ctx.store.changes.add(tenant_key, "key_rotated", rotation.kid, now_ms=now_ms, detail=detail)
+    return t.RotateAnswer(key_id=rotation.kid, old_keys_until=old_until, removed_keys=rotation.removed)
 
 
 def _record(ctx: Context, who: Principal, token_id: str) -> TokenRecord:

@@ -34,6 +34,10 @@ STOP_WORDS = frozenset(
 """English words that say nothing of what a text is about."""
 
 
+_PLAIN = frozenset({str, int, float})
+"""What is text as it is: an array of half a million numbers goes into an episode."""
+
+
 def plain_text(value: Any) -> str:
     """Return the text in a JSON value: text as it is, the rest flattened, keys included."""
     if value is None:
@@ -43,9 +47,9 @@ def plain_text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, dict):
-        return "\n".join(f"{key}: {plain_text(member)}" for key, member in value.items())
+        return "\n".join([f"{key}: {one if type(one) in _PLAIN else plain_text(one)}" for key, one in value.items()])
     if isinstance(value, list | tuple):
-        return "\n".join(plain_text(member) for member in value)
+        return "\n".join([str(one) if type(one) in _PLAIN else plain_text(one) for one in value])
     return str(value)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fedctl.model.agent import Agent, AgentStatus
+import msgspec
+
+from fedctl.model.agent import Agent, AgentFigures, AgentStatus
 from fedctl.model.time import to_rfc3339
 from fedctl.store.queries import load
 
@@ -25,13 +27,13 @@ class Agents:
         return None if row is None else _to_agent(tenant[1], row)
 
     def put(  # noqa: PLR0913  one parameter a column
-        self, tenant_key: int, agent_id: str, *, type_: str, host: str, pid: int, now_ms: int, expires_at_ms: int
+        self, tenant_key: int, agent_id: str, *, type_: str, host: str, pid: int, spawned_at_ms: int, expires_at_ms: int
     ) -> None:
         """Enter an agent, in its first phase."""
         self._db.run(
             self._sql["put"],
-            {"tenant_key": tenant_key, "id": agent_id, "type": type_, "host": host, "pid": pid, "now_ms": now_ms,
-             "expires_at_ms": expires_at_ms},
+            {"tenant_key": tenant_key, "id": agent_id, "type": type_, "host": host, "pid": pid,
+             "spawned_at_ms": spawned_at_ms, "expires_at_ms": expires_at_ms},
         )  # fmt: skip
 
     def report(self, tenant_key: int, agent_id: str, status: AgentStatus, synced_at_ms: int | None) -> None:
@@ -40,6 +42,20 @@ class Agents:
             self._sql["report"],
             {"tenant_key": tenant_key, "id": agent_id, "status": status, "synced_at_ms": synced_at_ms},
         )
+
+    def figures(self, tenant_key: int, agent_id: str) -> AgentFigures | None:
+        """Return what the agent last said of itself, or None."""
+        text = self._db.value(self._sql["figures"], {"tenant_key": tenant_key, "id": agent_id})
+        return None if text is None else msgspec.json.decode(text, type=AgentFigures)
+
+    def put_figures(self, tenant_key: int, agent_id: str, figures: AgentFigures | None) -> None:
+        """Keep what an agent says of itself, in place of what it said before; None: nothing any more."""
+        parameters = {"tenant_key": tenant_key, "id": agent_id}
+        if figures is None:
+            self._db.run(self._sql["drop_figures"], parameters)
+        else:
+            text = msgspec.json.encode(figures).decode()
+            self._db.run(self._sql["put_figures"], parameters | {"figures": text})
 
     def count_stored(self, tenant_key: int, agent_id: str, count: int) -> None:
         """Add to the number of episodes that the agent has stored; nothing happens when it is not registered."""

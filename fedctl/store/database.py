@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 APPLICATION_ID = 0x66656463  # "fedc": SQLite's own mark of whose file it is
 WAL_AUTOCHECKPOINT_PAGES = 1000
+WAL_RESTART_PAGES = 8192
+"""Pages in the log (32 MiB) from which on writers are held up for a moment, so that it can begin anew."""
 _BUSY_MS = 10_000
+_RESTART_BUSY_MS = 100
 
 Row = tuple[Any, ...]
 
@@ -363,7 +366,24 @@ class Database:
             return
         mode = apsw.SQLITE_CHECKPOINT_TRUNCATE if truncate else apsw.SQLITE_CHECKPOINT_PASSIVE
         with self._errors, contextlib.suppress(apsw.BusyError, apsw.LockedError):
-            self._connection.wal_checkpoint(mode=mode)
+            pages, _ = self._connection.wal_checkpoint(mode=mode)
+            if pages > WAL_RESTART_PAGES and not truncate:
+                self._restart_log()
+
+    def _restart_log(self) -> None:
+        """Have the log begin anew: with writers that never pause it only grows, for each finds something left in it.
+
+        They wait meanwhile, but only for what came since the passive checkpoint; readers that hold on to the log for
+        longer than a moment put it off to the next time.
+        """
+        assert self._lock is not None
+        self._lock.acquire()
+        try:
+            self._connection.set_busy_timeout(_RESTART_BUSY_MS)
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+        finally:
+            self._connection.set_busy_timeout(_BUSY_MS)
+            self._lock.release()
 
     def stop_autocheckpoint(self) -> None:
         """Leave checkpoints to whoever calls `checkpoint`: they stay off the path of an ack."""

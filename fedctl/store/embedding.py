@@ -84,8 +84,12 @@ class Embeddings:
         """Queue every episode (of all tenants: None) that has no vector of the model."""
         self._db.run(self._sql["enqueue_missing"], {"tenant_key": tenant_key, "model_key": model_key})
 
-    def queued(self, tenant_key: int | None, limit: int) -> list[Queued]:
-        """Return the newest waiting episodes, of one tenant or of all; fewer where they are long."""
+    def waiting_tenants(self) -> list[int]:
+        """Return the keys of the tenants that have waiting episodes."""
+        return [int(row[0]) for row in self._db.rows(self._sql["waiting_tenants"], {})]
+
+    def queued(self, tenant_key: int, limit: int) -> list[Queued]:
+        """Return a tenant's newest waiting episodes; fewer where they are long."""
         parameters = {"tenant_key": tenant_key, "limit": limit}
         rows = self._db.rows_until(self._sql["queued"], parameters, _weight, PAGE_MAX_BYTES)
         return [Queued(*row) for row in rows]

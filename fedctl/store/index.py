@@ -53,6 +53,10 @@ class Indexes:
         row = self._db.row(self._sql["snapshot"], {"tenant_key": tenant_key, "model_key": model_key})
         return None if row is None else SnapshotRow(*row)
 
+    def most_outdated_ms(self, now_ms: int) -> int:
+        """Return how long ago that flat file was brought up to date which lags most behind its rows; 0: none lags."""
+        return max(0, int(self._db.value(self._sql["most_outdated_ms"], {"now_ms": now_ms}) or 0))
+
     def blocks(self, tenant_key: int, model_key: int) -> list[BlockRow]:
         """Return the blocks of the flat file, in order."""
         rows = self._db.rows(self._sql["blocks"], {"tenant_key": tenant_key, "model_key": model_key})

@@ -69,9 +69,11 @@ class Episodes:
 
     def add(self, tenant_key: int, episodes: Iterable[tuple[int, NewEpisode]]) -> None:
         """Insert rows and their words; each comes with its sequence in the change log."""
-        rows = [msgspec.structs.asdict(episode) | {"seq": seq, "tenant_key": tenant_key} for seq, episode in episodes]
+        added = list(episodes)
+        rows = [msgspec.structs.asdict(episode) | {"seq": seq, "tenant_key": tenant_key} for seq, episode in added]
         self._ensure_words(tenant_key)
         self._db.run_many(self._sql["add"], rows)
+        self._count(tenant_key, len(rows), sum(size_of(episode) for _, episode in added))
         self._db.run_many(self._words("add_words", tenant_key), rows)
         self._db.run_many(
             self._sql["add_leaf"],
@@ -86,11 +88,28 @@ class Episodes:
     def remove(self, tenant_key: int, seq: int) -> None:
         """Delete an episode with its words and vectors."""
         self._db.run(self._words("remove_words", tenant_key), {"seq": seq})
-        metadata = self._db.value(self._sql["metadata"], {"seq": seq}) or "{}"
+        row = self._db.row(self._sql["metadata"], {"seq": seq})
+        metadata = "{}" if row is None else row[0]
+        if row is not None:
+            self._count(tenant_key, -1, -row[1])
         # What was there before the index of metadata stands in it without a path, whatever its leaves are.
         leaves_of_it = [*_leaf_rows(tenant_key, seq, metadata), _leaf_row(tenant_key, seq, "", b"")]
         self._db.run_many(self._sql["remove_leaf"], leaves_of_it)
         self._db.run(self._sql["remove"], {"seq": seq})
+
+    def _count(self, tenant_key: int, episodes: int, size_bytes: int) -> None:
+        """Keep the tenant's figures in step with its rows: whatever adds or removes any comes through here."""
+        self._db.run(self._sql["count_usage"], {"tenant_key": tenant_key, "episodes": episodes, "bytes": size_bytes})
+
+    def counted_usage(self, tenant_key: int) -> tuple[int, int]:
+        """Return the tenant's episodes and the bytes of their text, counted out: what its figures must say."""
+        [(episodes, size_bytes)] = self._db.rows(self._sql["counted_usage"], {"tenant_key": tenant_key})
+        return episodes, size_bytes
+
+    def recount(self, tenant_key: int) -> None:
+        """Put the tenant's figures right, whatever they say."""
+        episodes, size_bytes = self.counted_usage(tenant_key)
+        self._db.run(self._sql["set_usage"], {"tenant_key": tenant_key, "episodes": episodes, "bytes": size_bytes})
 
     def bury(self, tenant_key: int, episode_id: str, seq: int, now_ms: int) -> None:
         """Leave a tombstone where an episode was."""
@@ -261,6 +280,12 @@ class Episodes:
     def _ensure_words(self, tenant_key: int) -> None:
         if not self._has_words(tenant_key):
             self._db.run_script(self._words("create_words", tenant_key))
+
+
+def size_of(row: NewEpisode) -> int:
+    """Return the bytes of an episode's text that count against a quota: what SQL calls their `octet_length`."""
+    texts = (row.task, row.input, row.output, row.critique or "", row.metadata)
+    return sum(len(text) if text.isascii() else len(text.encode()) for text in texts)
 
 
 def _table(tenant_key: int) -> str:

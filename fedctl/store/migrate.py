@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fedctl.store.database import Database
 
 _FOLDER = Path(__file__).parent / "migrations"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 5
 """The number of the newest migration; a test compares it with the folder."""
 
 _RECORD = """

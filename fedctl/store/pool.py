@@ -317,6 +317,12 @@ class Pools:
 
     # -- items: deleted ------------------------------------------------------------------------------------------
 
+    def count_everywhere(self) -> tuple[int, dict[str, int]]:
+        """Return how many pools there are, and how many items of each status, over all tenants."""
+        counts = ("count_all_pending", "count_all_delayed", "count_all_claimed", "count_all_done", "count_all_poisoned")
+        found = [int(self._db.value(self._sql[one])) for one in ("count_pools", *counts)]
+        return found[0], {name.removeprefix("count_all_"): count for name, count in zip(counts, found[1:], strict=True)}
+
     def count_to_purge(self, pool: PoolRow, statuses: Sequence[str]) -> int:
         """Return how many items have one of the statuses."""
         return int(self._db.value(self._sql["count_to_purge"], {"pool_key": pool.key, "statuses": _json(statuses)}))

@@ -129,17 +129,22 @@ class Store:
         """Return the size of the database with its write-ahead log."""
         if self.database.path is None:
             return int(self.database.pragma("page_count")) * int(self.database.pragma("page_size"))
-        total = 0
-        for suffix in ("", "-wal"):
-            try:
-                total += os.stat(f"{self.database.path}{suffix}").st_size  # noqa: PTH116  a name, not a path object
-            except FileNotFoundError:
-                continue
-        return total
+        return _size_bytes(f"{self.database.path}") + self.wal_bytes()
+
+    def wal_bytes(self) -> int:
+        """Return the size of the write-ahead log."""
+        return 0 if self.database.path is None else _size_bytes(f"{self.database.path}-wal")
 
     def close(self) -> None:
         """Close the connection."""
         self.database.close()
+
+
+def _size_bytes(name: str) -> int:
+    try:
+        return os.stat(name).st_size  # noqa: PTH116  a name, not a path object
+    except FileNotFoundError:
+        return 0
 
 
 def _fill(database: Database, clock: Clock) -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from fedctl.model.tenant import Quota, Tenant
+from fedctl.model.time import to_rfc3339
 from fedctl.store.queries import load
 
 if TYPE_CHECKING:
@@ -39,6 +43,7 @@ class Tenants:
             self._db.run(self._sql["add"], {"name": name, "now_ms": now_ms})
             found = self.key(name)
             assert found is not None
+            self._db.run(self._sql["add_usage"], {"key": found})
         return found
 
     def count(self) -> int:
@@ -48,3 +53,40 @@ class Tenants:
     def all(self) -> list[tuple[int, str]]:
         """Return (key, name) of every tenant."""
         return [(row[0], row[1]) for row in self._db.rows(self._sql["all"])]
+
+    def records(self, name: str | None) -> list[Tenant]:
+        """Return all tenants, or the one of that name, with what they have and may have."""
+        return [
+            Tenant(
+                id=row[0],
+                created_at=to_rfc3339(row[1]),
+                episodes=row[2],
+                size_bytes=row[3],
+                max_episodes=row[4],
+                max_bytes=row[5],
+                rate_per_s=row[6],
+            )
+            for row in self._db.rows(self._sql["records"], {"name": name})
+        ]
+
+    def quota(self, key: int) -> Quota | None:
+        """Return what the tenant may have; None when nobody ever set it a limit."""
+        row = self._db.row(self._sql["quota"], {"key": key})
+        return None if row is None else Quota(max_episodes=row[0], max_bytes=row[1], rate_per_s=row[2])
+
+    def set_quota(self, key: int, quota: Quota) -> None:
+        """Set what the tenant may have. Inside a write transaction."""
+        self._db.run(self._sql["set_quota"], {"key": key, **msgspec.structs.asdict(quota)})
+
+    def usage(self, key: int) -> tuple[int, int]:
+        """Return the tenant's episodes and the bytes of their text."""
+        [(episodes, size_bytes)] = self._db.rows(self._sql["usage"], {"key": key})
+        return episodes, size_bytes
+
+    def episodes_everywhere(self) -> int:
+        """Return how many episodes all tenants have."""
+        return int(self._db.value(self._sql["episodes_everywhere"]))
+
+    def rates(self) -> dict[str, float]:
+        """Return name -> requests a second, of the tenants that have such a limit."""
+        return dict(self._db.rows(self._sql["rates"]))

@@ -38,6 +38,11 @@ class Tokens:
         """Return the records of one tenant or of all, newest first."""
         return [_to_record(row) for row in self._db.rows(self._sql["list"], {"tenant_id": tenant_id})]
 
+    def last_expiry_ms(self) -> int | None:
+        """Return when the last of the tokens that still hold ends; None when there is none."""
+        found: int | None = self._db.value(self._sql["last_expiry"])
+        return found
+
     def revoke(self, token_id: str, now_ms: int) -> bool:
         """Mark a token as revoked; return whether it was not so before."""
         return self._db.run(self._sql["revoke"], {"id": token_id, "now_ms": now_ms}) > 0

@@ -21,6 +21,7 @@ import msgspec
 from fedctl.client.unused import unused_among
 from fedctl.client.waiting import AWAY, Backoff
 from fedctl.errors import Conflict, Denied, DiskFull, Empty, Failure, FedctlError, Partial, UsageError
+from fedctl.log import Log
 from fedctl.messages import pool as p
 from fedctl.messages import worker as w
 from fedctl.model.limits import NAME_MAX_CHARACTERS
@@ -28,6 +29,7 @@ from fedctl.model.worker import HEARTBEAT_INTERVAL_MS
 from fedctl.work import verdict
 from fedctl.work.arguments import Arguments
 from fedctl.work.line import Line
+from fedctl.work.notes import Notes
 from fedctl.work.plan import Ending, Figures, Finished, Reason, Surroundings, WorkPlan
 from fedctl.work.process import Execution, Guard
 
@@ -43,8 +45,6 @@ WAIT_MS = 10_000
 """How long one claim waits; who works until the pool is empty looks more often whether it is."""
 WAIT_TO_THE_END_MS = 500
 PROGRESS_EVERY_S = 0.5
-NOTES_ON_ITEMS = 20
-REASON_MAX_CHARACTERS = 200
 _GOODBYE_S = 5.0
 
 
@@ -91,6 +91,7 @@ class WorkLoop:
         """Keep the plan; nothing is asked before `run`."""
         self._plan = plan
         self._around = around
+        self._log = around.log or Log.silent()
         self._arguments = Arguments(plan.command)
         self._worker_id = plan.worker_id or new_worker_id()
         self._claims, self._reports, self._signs = (
@@ -122,8 +123,7 @@ class WorkLoop:
         self._passed_over: int | None = None  # how many those were when something was pending all the same
         self._known_pool = False
         self._unheard: list[str] = []
-        self._said: set[str] = set()
-        self._notes_on_items = 0
+        self._notes = Notes(self._note)
         self._counts: dict[str, int] = dict.fromkeys(("done", "failed", "poisoned", "released", "lost"), 0)
         self._failing: set[str] = set()
         self._pauses = 0
@@ -155,6 +155,7 @@ class WorkLoop:
 
     async def _work(self) -> None:
         self._guard = Guard(self._plan.grace_ms / 1000)
+        self._log.basic("work.started", pool=self._plan.pool, worker=self._worker_id, jobs=self._plan.jobs)
         signs = [asyncio.create_task(one) for one in (self._keep_leases(), self._keep_beating(), self._show())]
         try:
             await self._hand_out()
@@ -166,9 +167,9 @@ class WorkLoop:
                 sign.cancel()
             await asyncio.gather(*signs, return_exceptions=True)
             await self._leave()
+            self._log.basic("work.ended", pool=self._plan.pool, worker=self._worker_id, **self._counts)
             self._guard.close()
-            if self._notes_on_items > NOTES_ON_ITEMS:
-                self._note(f"and {self._notes_on_items - NOTES_ON_ITEMS:,} more of this kind")
+            self._notes.end()
 
     def _check_program(self) -> None:
         """Say that there is no such program before an item was claimed for it."""
@@ -359,11 +360,11 @@ class WorkLoop:
     def _note_waiting(self, pool: Pool) -> None:
         """Say why nothing is claimed of what is pending; that it is not for us once a claim has passed it over."""
         if pool.paused:
-            self._note_once(f"the pool {pool.name} is paused: waiting for it to be resumed")
+            self._notes.once(f"the pool {pool.name} is paused: waiting for it to be resumed")
         elif self._passed_over is None:
             self._passed_over = self._empties  # it may have come after the claim
         elif self._empties > self._passed_over:
-            self._note_once(
+            self._notes.once(
                 f"{pool.pending} pending in {pool.name} are not for this worker: it lacks what they require"
             )
 
@@ -399,7 +400,7 @@ class WorkLoop:
                 self._unheard.append(str(request.lease_id))
                 if self._plan.once or backoff.waited_s > patience_s:
                     raise
-                self._note_once(f"{error.message}; trying again")
+                self._notes.once(f"{error.message}; trying again")
                 await self._pause(backoff.next_s())
                 continue
             except Conflict:
@@ -438,6 +439,7 @@ class WorkLoop:
 
     def _begin(self, items: Sequence[Item]) -> None:
         for item in items:
+            self._trace("claimed", item)
             task = asyncio.create_task(self._serve(item))
             self._busy.add(task)
             task.add_done_callback(self._served)
@@ -460,13 +462,16 @@ class WorkLoop:
         execution = Execution(grace_s=grace_s, hear=self._hear, by_line=self._plan.jobs > 1, guard=self._guard)
         attempt = _Attempt(item, execution, self._plan.lease_ms / 1000)
         self._held.add(attempt)
+        self._trace("running", item)
         try:
             report = await self._try(attempt)
             attempt.reporting = True
+            self._trace("reporting", item)
             report, following = await self._tell(attempt, report)
         finally:
             attempt.let_go()
             self._held.discard(attempt)
+            self._trace("let_go", item)
         await self._conclude(attempt, report)
         if not report.pause:
             self._pauses = 0
@@ -506,7 +511,7 @@ class WorkLoop:
                 timer.cancel()
         report = verdict.judged(item, ran)
         if ran.stdout.cut:
-            self._note_on_item(f"result of {item.id} cut at 1 MiB")
+            self._notes.on_item(f"result of {item.id} cut at 1 MiB")
         return report
 
     def _environment_of(self, item: Item) -> dict[str, str]:
@@ -531,7 +536,7 @@ class WorkLoop:
             except AWAY as error:
                 if self._hurried:
                     break
-                self._note_once(f"{error.message}; trying again")
+                self._notes.once(f"{error.message}; trying again")
                 await asyncio.sleep(backoff.next_s())
                 continue
             following = following or next(iter(answer.claimed), None)
@@ -579,9 +584,13 @@ class WorkLoop:
         """Count an attempt, and tell who wants to hear of each."""
         item, outcome = attempt.item, report.outcome
         self._counts[outcome] += 1
+        self._log.detailed(
+            "work.attempt", pool=item.pool, item=item.id, attempt=item.attempts, outcome=outcome, exit=report.exit,
+            duration_ms=attempt.duration_ms, retry_in_ms=report.retry_in_ms,
+        )  # fmt: skip
         if outcome in ("failed", "poisoned"):
             self._failing.add(item.id)
-            self._note_failure(item, report)
+            self._notes.failure(item, report)
         elif outcome == "done":
             self._failing.discard(item.id)
         if self._around.finished is not None:
@@ -618,7 +627,7 @@ class WorkLoop:
                 if not all(one.ok for one in results):
                     await self._beat()  # perhaps somebody else has our name by now
             except AWAY as error:
-                self._note_once(f"{error.message}; trying again")
+                self._notes.once(f"{error.message}; trying again")
                 again_s = min(1.0, every_s / 4)
                 continue
             except FedctlError as error:
@@ -667,25 +676,12 @@ class WorkLoop:
     async def _hear(self, chunk: bytes) -> None:
         await self._loop.run_in_executor(self._voice, self._around.hear, chunk)
 
+    def _trace(self, state: str, item: Item) -> None:
+        self._log.trace("item.state", pool=item.pool, item=item.id, state=state)
+
     def _note(self, text: str) -> None:
+        self._log.verbose("work.note", text=text)
         self._voice.submit(self._around.say, text)
-
-    def _note_once(self, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
-            self._note(text)
-
-    def _note_on_item(self, text: str) -> None:
-        """Say something of one item; after so many only how many they are."""
-        self._notes_on_items += 1
-        if self._notes_on_items <= NOTES_ON_ITEMS:
-            self._note(text)
-
-    def _note_failure(self, item: Item, report: Report) -> None:
-        became, again = "is poisoned", ""
-        if report.outcome == "failed":
-            became, again = "failed", f"; again in {(report.retry_in_ms or 0) / 1000:.1f} s"
-        self._note_on_item(f"{item.id} {became}: {(report.reason or '')[:REASON_MAX_CHARACTERS]}{again}")
 
     async def _pause(self, seconds: float) -> None:
         """Wait, unless there is a reason to stop."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from fedctl.client.caller import Caller
+    from fedctl.log import Log
 
 Outcome = Literal["done", "failed", "poisoned", "released", "lost"]
 Reason = Literal["empty", "enough", "dismissed", "signal", "error"]
@@ -94,3 +95,4 @@ class Surroundings(NamedTuple):
     finished: Callable[[Finished], None] | None = None
     progress: Callable[[Figures], None] | None = None
     open_first: Callable[[], Caller] | None = None
+    log: Log | None = None

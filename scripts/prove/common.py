@@ -46,6 +46,7 @@ class Figures:
     def __init__(self, title: str) -> None:
         self.title = title
         self.rows: list[tuple[str, str, str, bool]] = []
+        self.missing: list[str] = []
         self._begun = time.monotonic()
 
     def add(self, what: str, measured: object, *, wanted: object = "", ok: bool | None = None) -> None:
@@ -54,12 +55,20 @@ class Figures:
         self.rows.append((what, _shown(wanted), _shown(measured), fine))
         print(f"  {'ok  ' if fine else 'FAIL'} {what}: {_shown(measured)}", file=sys.stderr, flush=True)
 
+    def not_shown(self, what: str, why: str) -> None:
+        """Add a line for what cannot be tried here; it neither holds nor fails."""
+        self.missing.append(what)
+        self.rows.append((what, "", f"not shown: {why}", True))
+        print(f"  ---- {what}: not shown: {why}", file=sys.stderr, flush=True)
+
     def finish(self) -> int:
         """Print the table; return the exit code."""
-        table(self.title, ("figure", "wanted", "measured", ""), [(*r[:3], "ok" if r[3] else "FAIL") for r in self.rows])
+        rows = [(*row[:3], "-" if row[0] in self.missing else "ok" if row[3] else "FAIL") for row in self.rows]
+        table(self.title, ("figure", "wanted", "measured", ""), rows)
         failed = sum(not row[3] for row in self.rows)
+        missing = f", {len(self.missing)} not shown" if self.missing else ""
         seconds = time.monotonic() - self._begun
-        print(f"{f'{failed} FAILED' if failed else 'all hold'}, {seconds:.1f} s")
+        print(f"{f'{failed} FAILED' if failed else 'all hold'}{missing}, {seconds:.1f} s")
         return 1 if failed else 0
 
 
@@ -174,9 +183,10 @@ class Hub:
             self.process.stdout.close()
         return status
 
-    def token(self, tenant: str, agent: str, file: Path) -> Path:
-        """Issue a token into a file."""
-        done = fedctl(self.home, "token", "issue", "--tenant", tenant, "--agent", agent, "--ttl", "1h", "--json")
+    def token(self, tenant: str, agent: str | None, file: Path) -> Path:
+        """Issue a token into a file; without an agent its bearer says which one it is."""
+        named = ["--agent", agent] if agent else []
+        done = fedctl(self.home, "token", "issue", "--tenant", tenant, *named, "--ttl", "2h", "--json")
         if done.returncode:
             sys.exit(done.stderr.decode())
         file.touch(mode=0o600)

@@ -19,6 +19,10 @@ PROVE = Path(__file__).parents[2] / "scripts" / "prove"
         ["crash", "--rounds", "2", "--writers", "2", "--only", "writers"],
         ["crash", "--rounds", "4", "--only", "agents"],
         ["pools", "--quick"],
+        ["flood", "--quick"],
+        ["fuzz", "--quick"],
+        ["net", "--quick"],
+        ["soak", "--quick"],
     ],
     ids=" ".join,
 )
@@ -35,4 +39,4 @@ def test_a_proof_that_does_not_exist_is_named():
         [sys.executable, str(PROVE / "run"), "nonsense"], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 2
-    assert "there is no nonsense; there are crash, index, pools, writers" in done.stderr
+    assert "there is no nonsense; there are crash, flood, fuzz, index, net, pools, soak, writers" in done.stderr

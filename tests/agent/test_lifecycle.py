@@ -13,11 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from fedctl.agent.lifecycle import AgentLife
+from fedctl.clock import Clock
 from fedctl.errors import Conflict, Denied, NotFound, Unavailable, UsageError
 from fedctl.messages import agent as a
 from fedctl.messages import memory as m
-from fedctl.messages.hub import Subscribe
+from fedctl.messages.hub import ListEvents, Subscribe
 from fedctl.messages.token import RevokeToken
+from fedctl.model.agent import NoteDraft
 
 PHASES = ["spawning", "initializing", "ready", "working", "idle", "shutting_down", "dead"]
 
@@ -480,3 +483,129 @@ def test_a_long_path_for_temporary_files_still_leaves_room_for_a_socket(
 
     assert quickly(main())
     assert list(long.iterdir()) == []
+
+
+# -- what it tells of itself -------------------------------------------------------------------------------------------
+
+
+def notes(*ids, kind="step"):
+    return a.AddNotes(notes=[NoteDraft(id=id_, kind=kind, text=f"note {id_}") for id_ in ids])
+
+
+def noted(hub):
+    events = hub.owner().call(ListEvents(kinds=["agent_note"])).events
+    return [event.detail["id"] for event in events]
+
+
+def test_notes_that_waited_for_the_hub_are_delivered_once_each_and_stand_where_they_were_made(
+    start_hub, life_of, quickly, eventually
+):
+    hub = start_hub()
+
+    async def main():
+        life = life_of(hub, sync_interval_ms=1000)
+        # Ages are told and wall times are shown: here both have to be of the same clock.
+        life = AgentLife(life.plan, life._means._replace(clock=Clock()))
+        await life.start()
+        await life.answer(notes("before"))
+        await life.sync()
+        await asyncio.to_thread(hub.end)
+        await eventually(lambda: not life.connected)
+        await life.answer(notes("away1", "away2"))
+        await life.report("working")
+        await life.report("idle")
+        again = await asyncio.to_thread(start_hub, hub.home)
+        await eventually(lambda: life.connected and not life._journal.undelivered)
+        await life.answer(notes("after"))
+        return again, await life.end("done", None)
+
+    again, ending = quickly(main())
+    assert (ending.exit, ending.notes_undelivered) == (0, 0)
+    assert noted(again) == ["before", "away1", "away2", "after"]
+    timeline = again.owner().call(a.GetTimeline(id="coder")).timeline
+    assert [one.status for one in timeline.phases] == PHASES
+    told = [one.text for one in timeline.moments if one.kind in ("step", "error")]
+    assert told[:3] == ["note before", "note away1", "note away2"]
+    assert "note after" in told[3:]
+    assert any("the hub was away for" in text for text in told[3:])
+    assert timeline.figures.connection_errors == 1
+
+
+def test_notes_that_a_hub_never_got_are_counted_and_no_failure(hub, life_of, quickly, eventually):
+    async def main():
+        life = life_of(hub, lifetime_ms=5000)
+        await life.start()
+        await asyncio.to_thread(hub.end)
+        await eventually(lambda: not life.connected)
+        await life.answer(notes("n1", "n2"))
+        return await life.end("done", 0)
+
+    ending = quickly(main())
+    assert (ending.exit, ending.undelivered, ending.notes_undelivered) == (0, 0, 2)
+
+
+def test_notes_of_one_whose_name_another_took_are_not_put_on_the_others_timeline(
+    start_hub, life_of, quickly, eventually
+):
+    hub = start_hub()
+
+    async def main():
+        life = life_of(hub)
+        await life.start()
+        await asyncio.to_thread(hub.end)
+        await eventually(lambda: not life.connected)
+        again = await asyncio.to_thread(start_hub, hub.home)
+        owner = again.owner()
+        owner.call(a.ReportAgent(id="coder", status="dead"))
+        owner.call(a.RegisterAgent(id="coder", type="agent", lifetime_ms=60_000, host="elsewhere", pid=1))
+        await eventually(lambda: life.connected and not life._registered)
+        await life.answer(notes("mine"))
+        return again, await life.end("done", None)
+
+    again, ending = quickly(main())
+    assert (ending.exit, ending.notes_undelivered > 0, noted(again)) == (0, True, [])
+
+
+def test_who_watches_sees_a_note_long_before_the_next_sync_is_due(hub, life_of, quickly, eventually):
+    async def main():
+        life = life_of(hub, sync_interval_ms=600_000, lifetime_ms=900_000)
+        await life.start()
+        await life.answer(notes("n1"))
+        await eventually(lambda: noted(hub) == ["n1"])
+        await life.end("done", None)
+
+    quickly(main())
+
+
+def test_the_command_s_operations_are_in_the_figures_of_its_agent(hub, life_of, quickly, keep):
+    async def main():
+        life = life_of(hub)
+        await life.start()
+        for number in range(3):
+            await life.answer(keep(f"e{number}"))
+        await life.answer(m.QueryEpisodes(text="x", mode="keyword"))
+        await life.sync()
+        alive = hub.owner().call(a.GetTimeline(id="coder")).timeline
+        return alive, await life.end("done", None)
+
+    alive, _ = quickly(main())
+    assert (alive.phases[-1].status, alive.phases[-1].lasted_ms) == ("ready", None)
+    assert {name: times.n for name, times in alive.figures.operations.items()} == {
+        "memory.store": 3, "memory.query": 1, "sync": 1,
+    }  # fmt: skip
+    assert (alive.figures.stored, alive.figures.delivered, alive.counts["syncs"]) == (3, 3, 1)
+    dead = hub.owner().call(a.GetTimeline(id="coder")).timeline
+    assert (dead.phases[-1].status, dead.figures.syncs) == ("dead", 2)
+
+
+def test_without_a_hub_notes_and_timeline_are_the_home_s(life_of, home_link, quickly, make_bench, tmp_path):
+    async def main():
+        life = life_of(link=home_link())
+        await life.start()
+        await life.answer(notes("n1", kind="decision"))
+        return await life.end("done", None)
+
+    assert quickly(main()).notes_undelivered == 0
+    timeline = make_bench(tmp_path / "home").call(a.GetTimeline(id="coder")).timeline
+    assert [one.text for one in timeline.moments if one.kind == "decision"] == ["note n1"]
+    assert [one.status for one in timeline.phases] == ["spawning", "initializing", "ready", "shutting_down", "dead"]

@@ -303,3 +303,37 @@ def test_no_token_for_a_hub_elsewhere_is_refused(hub):
             await EphemeralAgent.spawn(lifetime="1m", hub_endpoint=hub.info.url)
 
     run(main())
+
+
+# -- what it notes ---------------------------------------------------------------------------------------------------
+
+
+def test_its_notes_and_its_work_are_on_its_timeline(hub):
+    async def main():
+        async with EphemeralAgent.spawn(agent_id="coder") as agent:
+            await agent.note("task", "fix the test")
+
+            async def work(self):
+                return await self.note("decision", "mock the clock", {"why": ["it is slow"]})
+
+            note = await agent.execute(work)
+            with pytest.raises(UsageError):
+                await agent.note("step", "x" * 5000)
+            return note
+
+    note = run(main())
+    assert (note.kind, note.agent_id, note.data) == ("decision", "coder", {"why": ["it is slow"]})
+    timeline = hub.owner("default").call(a.GetTimeline(id="coder")).timeline
+    assert [one.status for one in timeline.phases] == [
+        "spawning", "initializing", "ready", "working", "idle", "shutting_down", "dead",
+    ]  # fmt: skip
+    noted = [(one.kind, one.text) for one in timeline.moments if one.kind not in ("phase", "sync")]
+    assert noted == [("task", "fix the test"), ("decision", "mock the clock")]
+    with pytest.raises(Unavailable):
+        run(_note_after_death())
+
+
+async def _note_after_death():
+    agent = await EphemeralAgent.spawn(agent_id="late")
+    await agent.destroy()
+    await agent.note("step", "too late")

@@ -98,3 +98,20 @@ def test_no_sql_is_put_together_from_what_somebody_said():
                 assert not text.startswith(words), f"{path}: {text}"
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 assert not node.value.startswith(words), f"{path}: {node.value}"
+
+
+def test_every_event_of_the_debug_stream_is_of_a_category_that_can_be_asked_for():
+    from fedctl.model.log import CATEGORIES
+    from fedctl.operations.table import OPERATIONS
+
+    said = {one.name for one in OPERATIONS.values()}
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args
+                    and node.func.attr in ("basic", "detailed", "verbose", "trace", "_done")):  # fmt: skip
+                first = node.args[0].left if isinstance(node.args[0], ast.BinOp) else node.args[0]
+                if isinstance(first, ast.Constant) and isinstance(first.value, str):
+                    assert "." in first.value, f"{path.name}: {first.value}"
+                    said.add(first.value)
+    assert len(said) > 60
+    assert {name.partition(".")[0] for name in said} <= set(CATEGORIES)

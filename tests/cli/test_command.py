@@ -12,9 +12,10 @@ from fedctl.cli.command import Group, Root, Session
 from fedctl.cli.main import COMMANDS
 
 GLOBAL = {
-    "--home", "--hub", "--tenant", "--token-file", "--config", "--format", "--json", "--jsonl", "--ids", "--fields",
-    "-q", "--quiet", "-v", "--verbose", "--debug-level", "--debug-format", "--debug-category", "--debug-agent",
-    "--debug-output", "--debug-file", "--color", "--timeout", "-h", "--help", "-V", "--version",
+    "--home", "--hub", "--tenant", "--token-file", "--tls-ca", "--client-cert", "--client-key", "--config", "--format",
+    "--json", "--jsonl", "--ids", "--fields", "-q", "--quiet", "-v", "--verbose", "--debug-level", "--debug-format",
+    "--debug-category", "--debug-agent", "--debug-output", "--debug-file", "--color", "--timeout", "-h", "--help",
+    "-V", "--version",
 }  # fmt: skip
 FILTERS = {"--min-reward", "--since", "--until", "--agent", "--session", "--task", "--where"}
 CONTRACT: dict[str, set[str]] = {
@@ -22,11 +23,18 @@ CONTRACT: dict[str, set[str]] = {
     "status": set(),
     "demo": {"--seconds", "--path", "--keep"},
     "hub start": {
-        "--host", "--port", "--http-port", "--max-agents", "--tls-cert", "--tls-key", "--insecure", "--detach",
+        "--host", "--port", "--http-port", "--max-agents", "--tls-cert", "--tls-key", "--tls-client-ca",
+        "--max-connections", "--max-strangers", "--allow-host", "--allow-origin", "--insecure", "--detach",
     },
     "hub stop": set(),
     "hub status": {"--wait"},
     "hub stats": {"--watch"},
+    "hub events": {"--follow", "--since", "--type", "--all-tenants"},
+    "hub cert": {"--out", "--name", "--ttl"},
+    "tenant list": set(),
+    "tenant show": set(),
+    "tenant set": {"--max-episodes", "--max-bytes", "--rate"},
+    "token rotate-key": {"--grace"},
     "token issue": {"--agent", "--role", "--ttl"},
     "token list": set(),
     "token revoke": set(),
@@ -34,6 +42,8 @@ CONTRACT: dict[str, set[str]] = {
     "agent list": {"--watch"},
     "agent show": set(),
     "agent stop": set(),
+    "agent note": {"--kind", "--data", "--agent"},
+    "agent timeline": {"--limit"},
     "worker register": {"--pool", "--capability", "--heartbeat-interval", "--meta"},
     "worker heartbeat": {"--every", "--meta", "--extend-leases"},
     "worker list": {"--status", "--stale", "--capability", "--pool", "--limit"},

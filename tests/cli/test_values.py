@@ -76,3 +76,31 @@ def test_values_have_a_limit_and_must_be_utf8(tmp_path):
     for given_, content in ((f"@{large}", b""), ("-", b"a" * (1 << 21)), ("-", b"\xff"), ("\udcff", b""), ("@", b"")):
         with pytest.raises(UsageError):
             values.read_value("v", given_, stdin(content))
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("0", 0), ("5000000", 5_000_000), ("10kB", 10_000), ("10k", 10_000), ("2MB", 2_000_000), ("2MiB", 2 << 20),
+     ("1 GiB", 1 << 30), ("3g", 3_000_000_000), ("1TiB", 1 << 40), ("7B", 7)],
+)  # fmt: skip
+def test_a_size_has_the_unit_it_says(text, size):
+    assert values.size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5MB", "MB", "1iB", "1 MB B", "1e3", "9999999999T", "1PB"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(UsageError):
+        values.size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "per_s"), [("100", 100), ("100/s", 100), ("90/m", 1.5), ("3600/h", 1), ("0.5/s", 0.5)]
+)
+def test_a_rate_is_by_the_second_unless_it_says_otherwise(text, per_s):
+    assert values.rate(text) == per_s
+
+
+@pytest.mark.parametrize("text", ["", "/s", "-1/s", "1/d", "fast", "1/s/s", "nan/s", "inf"])
+def test_what_is_no_rate_is_refused(text):
+    with pytest.raises(UsageError):
+        values.rate(text)

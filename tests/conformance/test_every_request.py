@@ -20,8 +20,10 @@ from fedctl.messages import hub as h
 from fedctl.messages import memory as m
 from fedctl.messages import pool as p
 from fedctl.messages import store as s
+from fedctl.messages import tenant as n
 from fedctl.messages import token as t
 from fedctl.messages import worker as w
+from fedctl.model.agent import AgentFigures, NoteDraft
 from fedctl.model.episode import EpisodeDraft, EpisodeFilter
 from fedctl.model.pool import Completion, FollowUp, Item, ItemDraft, ItemFailure, Lease
 from fedctl.model.principal import Principal
@@ -157,6 +159,28 @@ SCRIPT: list[Any] = [
     a.ListAgents(),
     a.GetAgent(id="a1"),
     a.GetAgent(id="absent"),
+    a.AddNotes(
+        agent_id="a1",
+        notes=[
+            NoteDraft(id="n1", kind="task", text="make tea", data=HEAVY),
+            NoteDraft(id="n2", kind="error", text="no water"),
+        ],
+    ),
+    a.AddNotes(agent_id="a1", notes=[NoteDraft(id="n1", kind="task", text="make tea", data=HEAVY, age_ms=9)]),
+    a.AddNotes(agent_id="a1", notes=[NoteDraft(id="n1", kind="task", text="make coffee")]),
+    a.AddNotes(agent_id="a1", notes=[NoteDraft(id="n3", kind="task", text="x" * 5000)]),
+    a.AddNotes(agent_id="absent", notes=[NoteDraft(id="n3", kind="task", text="t")]),
+    a.AddNotes(notes=[NoteDraft(id="n3", kind="task", text="t")]),
+    a.ReportAgent(id="a1", status="ready", synced=True, pushed=2, took_ms=1.5, figures=AgentFigures(stored=2)),
+    a.GetTimeline(id="a1"),
+    a.GetTimeline(id="a1", limit=2),
+    a.GetTimeline(id="absent"),
+    # -- events
+    h.ListEvents(limit=3),
+    h.ListEvents(newest=4, kinds=["agent_note", "agent_error", "agent_status", "agent_synced"]),
+    h.ListEvents(after=10**9, wait_ms=30),
+    h.ListEvents(since="2020-01-01T00:00:00Z", all_tenants=True, kinds=["episode_deleted"]),
+    h.ListEvents(after=1, newest=1),
     # -- workers
     w.RegisterWorker(id="w1", host="h", pid=7, capabilities=["gpu"], pool="p", metadata=HEAVY, started_at=NOW),
     w.RegisterWorker(id="w1", capabilities=["gpu"]),
@@ -258,6 +282,19 @@ SCRIPT: list[Any] = [
     t.IssueToken(tenant_id="acme", agent_id="a1", role="admin"),
     t.ListTokens(),
     t.RevokeToken(id="absent"),
+    # -- tenants
+    n.GetTenant(name="default"),
+    n.GetTenant(name="nobody"),
+    n.GetTenant(name="../acme"),
+    n.SetTenant(name="acme", max_episodes=5, max_bytes=10_000, rate_per_s=2.5),
+    n.SetTenant(name="acme", max_bytes=None),
+    n.SetTenant(name="acme", rate_per_s=0),
+    n.SetTenant(name="acme", max_episodes=-1),
+    n.SetTenant(name="default", max_episodes=1),
+    m.StoreEpisodes(episodes=[draft("one too many"), draft("learned", reward=0.5), draft("", task="x")]),
+    n.ListTenants(),
+    t.RotateKey(grace_ms=-1),
+    t.RotateKey(),
 ]
 
 HUB_ONLY: list[Any] = [
@@ -318,6 +355,7 @@ TIMES = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 IDS = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 TOKENS = re.compile(r"[\w-]+\.[\w-]+\.[\w-]{86}")
 MEASURED = {
+    "offset_ms", "lived_ms", "lasted_ms", "key_id", "old_keys_until",
     "uptime_s", "latencies", "rss_bytes", "operations", "errors", "commits", "connections", "store_bytes", "size_bytes",
     "acked_episodes", "expires_at", "pid", "age_s", "lease_id", "next_ms", "oldest_pending_s",
 }  # fmt: skip

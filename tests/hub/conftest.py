@@ -25,6 +25,12 @@ def _load_running() -> Any:
     return sys.modules[name]
 
 
+@pytest.fixture(scope="session")
+def running_hub() -> Any:
+    """What a test makes a hub of that it looks after itself."""
+    return _load_running().RunningHub
+
+
 @pytest.fixture
 def start_hub(tmp_path: Path, make_embedder: Any) -> Iterator[Callable[..., Any]]:
     """Start hubs that are stopped when the test is over."""

@@ -42,9 +42,9 @@ def test_on_the_network_nobody_comes_in_without_a_token(door):
 @pytest.mark.parametrize("local", [True, False])
 def test_a_token_says_who_its_bearer_is_wherever_it_comes_from(door, bench, local):
     issued = issue(bench, agent_id="a1", ttl_ms=60_000)
-    principal, expires_at_ms = door.admit(hello(token=issued.token), local=local)
+    principal, token = door.admit(hello(token=issued.token), local=local)
     assert principal == Principal(tenant_id="acme", role="agent", agent_id="a1", token_id=issued.record.id)
-    assert expires_at_ms == bench.clock.now_ms() + 60_000
+    assert token.expires_at_ms == bench.clock.now_ms() + 60_000
 
 
 def test_naming_what_the_token_says_is_allowed(door, bench):

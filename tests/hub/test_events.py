@@ -8,6 +8,7 @@ from fedctl.hub.events import Feed, Subscribers, Subscription
 from fedctl.log import Log, LogOptions
 from fedctl.messages.hub import Subscribe
 from fedctl.model.hub import Event
+from fedctl.model.limits import FRAME_MAX_BYTES
 from fedctl.wire import session as said
 
 
@@ -43,6 +44,7 @@ def test_an_agent_is_not_told_of_its_own_doing():
     assert agent.wants(event())
     assert not agent.wants(event(kind="agent_status", subject="a1", status="ready"))
     assert agent.wants(event(kind="agent_status", subject="a2", status="ready"))
+    assert not agent.wants(event(kind="agent_note", subject="a1"))
 
 
 class Peer:
@@ -61,6 +63,17 @@ def test_each_event_goes_to_those_who_want_it_and_once():
     subscribers.add(operator, subscription(all_tenants=True))
     subscribers.publish([event(seq=1), event(seq=2, tenant_id="other"), event(seq=3, tenant_id="third")])
     assert (one.heard, two.heard, operator.heard) == ([1], [2], [1, 2, 3])
+
+
+def test_what_would_not_fit_into_a_frame_comes_in_several_in_order():
+    subscribers, peer, sizes = Subscribers(), Peer(), []
+    subscribers.add(peer, subscription())
+    notify = peer.notify
+    peer.notify = lambda frame: (sizes.append(len(frame)), notify(frame))
+    subscribers.publish([event(seq=seq, ids=["x" * 100_000] * 3) for seq in range(1, 41)])
+    assert peer.heard == list(range(1, 41))
+    assert len(sizes) > 1
+    assert max(sizes) <= FRAME_MAX_BYTES
 
 
 def test_subscribing_again_replaces_what_was_subscribed_to():

@@ -1,14 +1,11 @@
-"""Which requests the gate lets in, and what the figures look like to Prometheus."""
-
-import re
+"""Which requests the gate lets in."""
 
 import pytest
 from websockets.datastructures import Headers
 from websockets.http11 import Request
 
-from fedctl.hub.http import Gate, metrics
+from fedctl.hub.http import Gate
 from fedctl.hub.options import HubServerOptions
-from fedctl.hub.stats import Figures
 
 
 def request(*headers, path="/health"):
@@ -68,28 +65,3 @@ def test_a_hub_on_every_address_is_reached_by_numbers_and_by_the_names_it_was_gi
     for host in ("192.168.1.5:8443", "hub.example.org", "localhost", "[2001:db8::1]:8443"):
         assert gate.refusal(request(("Host", host))) is None
     assert gate.refusal(request(("Host", "evil.example.org"))).status_code == 403
-
-
-def test_figures_are_prometheus_text(make_clock):
-    figures = Figures(make_clock())
-    figures.answered("memory.store", 0.002)
-    figures.answered("memory.store", 0.004)
-    figures.failed("denied")
-    figures.committed(5)
-    text = metrics(figures.stats(connected_agents=3, connections=4), figures.totals())
-    assert "\nfedctl_connected_agents 3\n" in text
-    assert '\nfedctl_errors_total{code="denied"} 1\n' in text
-    assert '\nfedctl_operation_seconds_count{operation="memory.store"} 2\n' in text
-    assert '\nfedctl_operation_seconds_sum{operation="memory.store"} 0.006\n' in text
-    assert '\nfedctl_operation_seconds{operation="memory.store",quantile="0.5"} 0.002\n' in text
-    assert text.endswith("\n")
-    sample = re.compile(r'fedctl_[a-z_]+(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? [0-9.e+-]+')
-    names = set()
-    for line in text.splitlines():
-        if line.startswith("# TYPE"):
-            name = line.split()[2]
-            assert name not in names
-            names.add(name)
-        elif not line.startswith("# HELP"):
-            assert sample.fullmatch(line), line
-            assert any(line.startswith(name) for name in names), line

@@ -2,6 +2,8 @@
 
 import pytest
 
+from fedctl.access.tokens import NEVER_MS, Verified
+from fedctl.errors import Denied
 from fedctl.hub.sweeper import DROPPED_GRACE_S, OVERDUE_EVERY_S, Sweeper
 from fedctl.log import Log, LogOptions
 from fedctl.messages.agent import ReportAgent
@@ -45,7 +47,10 @@ class Peer:
 
     def __init__(self, agent_id=None, token_id=None, expires_at_ms=None, tenant_id="acme"):
         self.principal = Principal(tenant_id=tenant_id, role="agent", agent_id=agent_id, token_id=token_id)
-        self.expires_at_ms = expires_at_ms
+        self.token = None
+        if token_id is not None:
+            end_ms = NEVER_MS if expires_at_ms is None else expires_at_ms
+            self.token = Verified(principal=self.principal, expires_at_ms=end_ms, key_id="k1")
         self.agents = set()
         self.ended = []
         self.dropped_why = None
@@ -61,13 +66,25 @@ class World:
         self.reports = []
         self.overdue = []
         self.lines = []
+        self.keys = {"k1": NEVER_MS}
         self.sweeper = Sweeper(
             self.loop,
             clock,
             Log(LogOptions("detailed"), clock, self.lines.append),
             report=lambda tenant, request: self.reports.append((tenant, request)),
             overdue=lambda _before_ms: self.overdue,
+            key_ends=self.look_at_keys,
         )
+
+    def look_at_keys(self):
+        if isinstance(self.keys, Exception):
+            raise self.keys
+        return self.keys
+
+    def rotated(self, **keys):
+        """Note keys and their ends, and what the log says of it."""
+        self.keys = keys
+        self.sweeper.changed([Event(seq=1, tenant_id="acme", kind="key_rotated", subject="k2", detail={}, at="")])
 
     def join(self, **parts):
         peer = Peer(**parts)
@@ -231,6 +248,57 @@ def test_a_session_that_left_is_not_ended_by_a_later_revocation(world):
     world.sweeper.changed([revoked("t")])
     world.loop.advance(10)
     assert not peer.ended
+
+
+def test_a_session_ends_with_the_key_of_its_token_and_no_other_does(world):
+    old, owner = world.join(token_id="t", expires_at_ms=world.clock.now_ms() + 3_600_000), world.join()
+    end_ms = world.clock.now_ms() + 10_000
+    world.rotated(k1=end_ms, k2=NEVER_MS)
+    new = world.join(token_id="u", expires_at_ms=world.clock.now_ms() + 3_600_000)
+    new.token = Verified(principal=new.principal, expires_at_ms=new.token.expires_at_ms, key_id="k2")
+    world.loop.advance(8.9)
+    assert not old.ended
+    world.loop.advance(1.2)
+    assert old.ended == [(frames.REVOKED, "the key of its token was rotated out")]
+    world.loop.advance(60)
+    assert not new.ended
+    assert not owner.ended
+
+
+def test_an_agents_session_has_no_grace_beyond_the_end_of_its_key(world):
+    peer = world.join(agent_id="a1", token_id="t", expires_at_ms=world.clock.now_ms() + 3_600_000)
+    world.register(peer, lifetime_s=600)
+    world.rotated(k1=world.clock.now_ms(), k2=NEVER_MS)
+    world.loop.advance(0)
+    assert peer.ended == [(frames.REVOKED, "the key of its token was rotated out")]
+    assert not world.reports, "it lives on and may come back with another token"
+
+
+def test_a_key_that_was_taken_away_is_noticed_without_being_told(world):
+    world.sweeper.start()
+    peer = world.join(token_id="t", expires_at_ms=world.clock.now_ms() + 3_600_000)
+    world.loop.advance(OVERDUE_EVERY_S + 0.1)
+    assert not peer.ended
+    world.keys = {"k2": NEVER_MS}
+    world.loop.advance(OVERDUE_EVERY_S + 0.1)
+    world.loop.advance(0)
+    assert peer.ended
+
+
+def test_a_later_rotation_with_a_longer_grace_brings_no_key_back(world):
+    peer = world.join(token_id="t", expires_at_ms=world.clock.now_ms() + 3_600_000)
+    world.rotated(k1=world.clock.now_ms() + 5000, k2=NEVER_MS)
+    world.rotated(k1=world.clock.now_ms() + 60_000, k2=world.clock.now_ms() + 60_000, k3=NEVER_MS)
+    world.loop.advance(5.1)
+    assert peer.ended
+
+
+def test_keys_that_cannot_be_read_end_nobody(world):
+    peer = world.join(token_id="t", expires_at_ms=world.clock.now_ms() + 3_600_000)
+    world.keys = Denied("the keys cannot be read")
+    world.sweeper.start()
+    assert not peer.ended
+    assert any("cannot be read" in line for line in world.lines)
 
 
 def test_agents_left_behind_by_an_earlier_hub_are_called_dead_at_the_start_and_later(world):

@@ -73,7 +73,7 @@ def test_an_agents_link_speaks_tls_too(hub, pair, monkeypatch):
 def test_a_certificate_that_nobody_vouches_for_is_refused_before_the_token_is_sent(hub):
     with pytest.raises(Denied, match="is not trusted") as caught:
         hub.bearer(hub.token("acme"))
-    assert "SSL_CERT_FILE" in caught.value.hint
+    assert "--tls-ca" in caught.value.hint
     with pytest.raises(Denied, match="is not trusted"):
         asyncio.run(AsyncCaller.connect(hub.info.url, token=hub.token("acme")))
 

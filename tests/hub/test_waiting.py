@@ -19,7 +19,8 @@ from fedctl.hub.jobs import Job
 from fedctl.hub.waiting import Waiting
 from fedctl.messages import pool as p
 from fedctl.messages import worker as w
-from fedctl.messages.hub import GetHubStats
+from fedctl.messages.agent import RegisterAgent
+from fedctl.messages.hub import GetHubStats, ListEvents
 from fedctl.model.hub import Event
 from fedctl.model.pool import Completion, FollowUp, Item, ItemDraft, ItemFailure, Lease
 from fedctl.model.principal import Principal
@@ -73,7 +74,7 @@ def eventually(check: Any) -> None:
 def asked(hub: Any) -> int:
     """Return how many claims and waits the hub has carried out."""
     operations = hub.owner_of_tests.call(GetHubStats()).stats.latencies
-    return sum(one.count for name, one in operations.items() if name in ("pool.claim", "pool.wait"))
+    return sum(one.count for name, one in operations.items() if name in ("pool.claim", "pool.wait", "hub.events"))
 
 
 @pytest.fixture
@@ -438,3 +439,60 @@ def test_who_waits_for_the_end_of_something_is_told_when_it_has_come(hub, what: 
 def test_who_waited_long_enough_for_an_end_is_told_what_is_open(hub):
     push(hub, "i1")
     assert call(hub, p.WaitFor(pools=["p"], wait_ms=30)).open == 1
+
+
+# -- events ------------------------------------------------------------------------------------------------------
+
+
+def register(hub: Any, agent_id: str = "a1") -> None:
+    call(hub, RegisterAgent(id=agent_id, type="t", lifetime_ms=60_000, host="h", pid=1))
+
+
+def heard(waiter: Waiter) -> list[tuple[str, str]]:
+    waiter._thread.join(SOON_S)
+    assert not waiter.waits, "nobody woke it"
+    if waiter.error is not None:
+        raise waiter.error
+    return [(one.kind, one.subject) for one in waiter.answer.events]
+
+
+def test_who_waits_for_events_is_woken_by_those_it_asked_for(hub):
+    one = Waiter(hub, request=ListEvents(after=0, wait_ms=WAIT_MS, kinds=["agent_status"]))
+    two = Waiter(hub, request=ListEvents(after=0, wait_ms=WAIT_MS, kinds=["agent_status"]))
+    push(hub, "i1")
+    seen = asked(hub)
+    register(hub)
+    assert heard(one) == heard(two) == [("agent_status", "a1")]
+    assert asked(hub) - seen <= 4, "each was asked again by what it waited for"
+
+
+def test_events_of_another_tenant_wake_only_who_waits_for_those_of_all(hub):
+    mine = Waiter(hub, caller=hub.owner("acme"), request=ListEvents(after=0, wait_ms=300))
+    every = Waiter(hub, caller=hub.owner("acme"), request=ListEvents(after=0, wait_ms=WAIT_MS, all_tenants=True))
+    register(hub)
+    assert heard(every) == [("agent_status", "a1")]
+    mine._thread.join(10)
+    assert (mine.answer.events, mine.answer.more) == ([], False)
+
+
+def test_what_happens_while_events_are_being_read_is_not_missed(hub):
+    """Somebody writes all the time, somebody reads on and on: all of it comes, in order and once."""
+    reader, seen, cursor = hub.owner(), [], 0
+    writers = [threading.Thread(target=lambda n=n: [register(hub, f"a{n}-{k}") for k in range(25)]) for n in (1,)]
+    for writer in writers:
+        writer.start()
+    while len(seen) < 25:
+        page = reader.call(ListEvents(after=cursor, wait_ms=int(SOON_S * 1000), limit=7))
+        assert page.events, "nobody woke it"
+        seen += [one.seq for one in page.events]
+        cursor = page.cursor
+    for writer in writers:
+        writer.join()
+    assert seen == list(range(1, 26))
+
+
+def test_who_waits_for_events_when_the_hub_stops_is_told_to_come_again(hub):
+    waiter = Waiter(hub, request=ListEvents(after=0, wait_ms=WAIT_MS))
+    hub.end()
+    waiter._thread.join(10)
+    assert isinstance(waiter.error, Unavailable)

@@ -60,7 +60,7 @@ def test_embedding_stops_at_its_budget_and_takes_the_newest_first(make_bench, ma
     bench = make_bench(embedder=make_embedder(clock=clock, cost_ms=10), clock=clock)
     bench.keep(*(f"e{n}" for n in range(100)))
     assert embedding.embed_pending(bench.context, budget_s=0.5) == 36
-    assert {one.seq for one in bench.store.embeddings.queued(None, 100)} == set(range(1, 37))
+    assert {one.seq for one in bench.store.embeddings.queued(bench.key(), 100)} == set(range(1, 37))
     assert embedding.embed_pending(bench.context, budget_s=None, tenant_key=999) == 0
     assert embedding.embed_pending(bench.context, budget_s=None) == 0
 
@@ -162,3 +162,17 @@ def test_what_was_deleted_while_it_was_embedded_is_not_counted_as_cut(bench):
     assert embedding.embed_pending(bench.another(embedder=Slow()).context, budget_s=None) == 0
     assert cut_episodes(bench) == 0
     assert bench.store.integrity() == []
+
+
+def test_a_tenant_with_a_long_queue_does_not_keep_the_others_from_being_embedded(bench):
+    bench.keep("mine", tenant="small")
+    bench.keep(*(f"e{number}" for number in range(200)), tenant="large")
+    embedding.embed_pending(bench.context, budget_s=0.0)  # one slice: what is newest of all is the large one's
+    assert bench.store.embeddings.pending(bench.key("small")) == 0
+    assert 0 < bench.store.embeddings.pending(bench.key("large")) < 200
+
+
+def test_with_more_tenants_waiting_than_go_into_a_slice_all_are_embedded_in_the_end(bench):
+    for number in range(40):
+        bench.keep("e", tenant=f"t{number}")
+    assert embedding.embed_pending(bench.context, budget_s=None) == 0

@@ -47,7 +47,8 @@ def test_a_whole_store_is_clean_and_stays_as_it_is(whole, full: bool):
     answer: CheckAnswer = whole.call(CheckStore(full=full))
     assert answer.findings == []
     assert answer.episodes == 8
-    assert answer.checks == (["database"] if full else []) + ["schema", "change log", "words", "vectors", "index files"]
+    always = ["schema", "change log", "words", "vectors", "usage", "index files"]
+    assert answer.checks == (["database"] if full else []) + always
     assert (whole.store.changes.last_seq(), [path.read_bytes() for path in index_files(whole)]) == before
 
 

@@ -12,13 +12,16 @@ import fedctl.messages.hub
 import fedctl.messages.memory
 import fedctl.messages.pool
 import fedctl.messages.store
+import fedctl.messages.tenant
 import fedctl.messages.token
 import fedctl.messages.worker
 from fedctl.errors import Denied, UsageError
 from fedctl.messages.base import Answer, Request, answer_type
 from fedctl.operations.table import OPERATIONS, request_types
 
-COLUMNS = [getattr(fedctl.messages, name) for name in ("agent", "hub", "memory", "pool", "store", "token", "worker")]
+COLUMNS = [
+    getattr(fedctl.messages, name) for name in ("agent", "hub", "memory", "pool", "store", "tenant", "token", "worker")
+]
 REQUESTS = {kind for column in COLUMNS for _, kind in inspect.getmembers(column, inspect.isclass)
             if issubclass(kind, Request) and kind is not Request}  # fmt: skip
 ROLES = ["agent", "admin", "operator", "owner"]

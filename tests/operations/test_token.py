@@ -107,3 +107,62 @@ def test_another_tenant_s_token_is_one_that_does_not_exist(bench):
 @pytest.mark.parametrize("id_", ["", "a\0b", "\ud800", "x" * 201])
 def test_an_id_that_can_be_no_token_s_is_a_usage_error(bench, id_: str):
     assert isinstance(bench.refusal(t.RevokeToken(id=id_)), UsageError)
+
+
+# -- the key that signs --------------------------------------------------------------------------------------------
+
+
+def verified(bench, token: str) -> bool:
+    try:
+        bench.context.access.verify(token, bench.clock.now_ms())
+    except Denied:
+        return False
+    return True
+
+
+def test_by_default_the_old_keys_verify_until_the_last_token_that_holds_ends(bench):
+    issued(bench, ttl_ms=60_000)
+    last = issued(bench, ttl_ms=3_600_500).token
+    revoked = issued(bench, ttl_ms=TOKEN_MAX_TTL_MS).record.id
+    bench.call(t.RevokeToken(id=revoked))
+    answer = bench.call(t.RotateKey())
+    assert answer.old_keys_until == "2026-01-01T01:00:01.500Z"
+    bench.clock.advance(3_600_900)
+    assert verified(bench, last)
+    bench.clock.advance(600)
+    assert not verified(bench, last)
+
+
+def test_a_grace_is_kept_to_the_millisecond(bench):
+    old = issued(bench, ttl_ms=3_600_000).token
+    answer = bench.call(t.RotateKey(grace_ms=5000))
+    assert (answer.old_keys_until, answer.removed_keys) == ("2026-01-01T00:00:05.000Z", 0)
+    new = issued(bench, ttl_ms=3_600_000).token
+    bench.clock.advance(4999)
+    assert (verified(bench, old), verified(bench, new)) == (True, True)
+    bench.clock.advance(1)
+    assert (verified(bench, old), verified(bench, new)) == (False, True)
+
+
+def test_a_home_without_tokens_rotates_too(bench):
+    answer = bench.call(t.RotateKey())
+    assert (answer.old_keys_until, answer.removed_keys) == (None, 0)
+    assert bench.call(t.RotateKey()).removed_keys == 1, "nothing was signed with the first one that still holds"
+
+
+def test_a_rotation_is_in_the_log_of_who_asked_for_it(bench):
+    answer = bench.call(t.RotateKey(), tenant="a")
+    [event] = bench.store.changes.after(0, 10)
+    assert (event.tenant_id, event.kind, event.subject) == ("a", "key_rotated", answer.key_id)
+
+
+@pytest.mark.parametrize("grace_ms", [-1, TOKEN_MAX_TTL_MS + 1])
+def test_a_grace_beyond_any_token_s_life_is_refused(bench, grace_ms):
+    before = bench.context.access.kids()
+    assert isinstance(bench.refusal(t.RotateKey(grace_ms=grace_ms)), UsageError)
+    assert bench.context.access.kids() == before
+
+
+@pytest.mark.parametrize("role", ["agent", "admin"])
+def test_keys_are_the_operators(bench, role):
+    assert isinstance(bench.refusal(t.RotateKey(), tenant="a", role=role), Denied)

@@ -5,7 +5,7 @@ def put(bench, tenant: str, agent_id: str, now_ms: int = 1000, lifetime_ms: int 
     with bench.store.write():
         key = bench.store.tenants.key_for_writing(tenant, now_ms)
         bench.store.agents.put(
-            key, agent_id, type_="tester", host="h", pid=1, now_ms=now_ms, expires_at_ms=now_ms + lifetime_ms
+            key, agent_id, type_="tester", host="h", pid=1, spawned_at_ms=now_ms, expires_at_ms=now_ms + lifetime_ms
         )
     return key, tenant
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from fedctl.store.queries import load
+
 
 def test_sequences_count_on_without_a_gap_even_after_a_rollback(bench):
     changes = bench.store.changes
@@ -41,3 +43,54 @@ def test_a_change_that_is_missing_leaves_a_gap(bench):
         bench.store.database.run("DELETE FROM changes WHERE seq = 2")
     assert bench.store.changes.gap()
     assert bench.store.changes.unlogged_episodes() == 1
+
+
+def log(bench, *changes):
+    """Append changes: (tenant, kind, subject, at in ms, detail)."""
+    with bench.store.write():
+        for tenant, kind, subject, now_ms, detail in changes:
+            key = bench.store.tenants.key_for_writing(tenant, 1)
+            bench.store.changes.add(key, kind, subject, now_ms=now_ms, detail=detail)
+
+
+def test_a_page_is_of_one_tenant_and_of_the_kinds_asked_for_or_of_all(bench):
+    log(bench, *[(tenant, kind, "s", 1, None) for kind in ("agent_status", "token_revoked") for tenant in "aba"])
+    page = bench.store.changes.page
+    everything = {"kinds": [], "limit": 100, "most_bytes": 1 << 20}
+    assert [one.seq for one in page(None, 0, 100, **everything)[0]] == [1, 2, 3, 4, 5, 6]
+    assert [one.seq for one in page(bench.key("a"), 0, 100, **everything)[0]] == [1, 3, 4, 6]
+    assert [one.seq for one in page(bench.key("a"), 1, 4, **everything)[0]] == [3, 4]
+    assert [one.seq for one in page(bench.key("a"), 0, 9, **everything | {"kinds": ["token_revoked"]})[0]] == [4, 6]
+    last = bench.store.changes.newest(bench.key("a"), kinds=["token_revoked"], limit=1, most_bytes=1 << 20)
+    assert [one.seq for one in last] == [6]
+
+
+def test_a_page_that_was_cut_says_so_whatever_cut_it(bench):
+    log(bench, *[("a", "agent_status", "s", 1, {"text": "x" * 1000}) for _ in range(5)])
+    whole = {"kinds": [], "limit": 100, "most_bytes": 1 << 20}
+    found, is_whole = bench.store.changes.page(None, 0, 5, **whole)
+    assert (len(found), is_whole) == (5, True)
+    assert bench.store.changes.page(None, 0, 5, **whole | {"limit": 3})[1] is False
+    found, is_whole = bench.store.changes.page(None, 0, 5, **whole | {"most_bytes": 2500})
+    assert (len(found), is_whole) == (3, False)
+
+
+@pytest.mark.parametrize(
+    ("at_ms", "seq"), [(0, 0), (10, 0), (11, 3), (20, 3), (21, 4), (30, 4), (31, 7), (40, 7), (41, 9), (10**15, 9)]
+)
+def test_a_time_is_found_in_the_log_also_where_entries_were_pruned(bench, at_ms: int, seq: int):
+    times = [10, 10, 10, 20, 30, 30, 30, 40, 40]
+    log(bench, *[("a", "agent_status", "s", at_ms, None) for at_ms in times])
+    with bench.store.write():
+        bench.store.database.run("DELETE FROM changes WHERE seq IN (1, 2, 6)")
+    before = bench.store.changes.seq_before(at_ms)
+    assert [one.seq for one in bench.store.changes.after(before, 100)] == [n for n in (3, 4, 5, 7, 8, 9) if n > seq]
+
+
+def test_what_an_agent_did_is_found_by_index(bench):
+    sql, database = load("change"), bench.store.database
+    by_agent = "changes_of_agents"
+    for name, index in (("of_agent", by_agent), ("counts_of_agent", by_agent), ("note", "note_once")):
+        names = dict.fromkeys(["tenant_key", "agent_id", "since_ms", "limit", "phases_only", "id"], 1)
+        plan = database.rows(f"EXPLAIN QUERY PLAN {sql[name]}", names)
+        assert any(index in row[3] for row in plan), plan

@@ -610,3 +610,29 @@ def test_the_lock_file_is_one_s_own_eyes_only(path: Path):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(descriptor)
     lock.release()
+
+
+def test_the_log_does_not_grow_for_ever_under_a_writer_that_never_pauses(database, path, monkeypatch):
+    monkeypatch.setattr("fedctl.store.database.WAL_RESTART_PAGES", 100)
+    commits, pages_each = 500, 20
+    begun, over = threading.Event(), threading.Event()
+
+    def write():
+        with contextlib.closing(Database(path, timeout_s=5)) as writer:
+            writer.stop_autocheckpoint()
+            for number in range(commits):
+                with writer.write():
+                    add(writer, number, "x" * 4000 * pages_each)
+                begun.set()
+        over.set()
+
+    database.stop_autocheckpoint()
+    thread = threading.Thread(target=write)
+    thread.start()
+    assert begun.wait(20)
+    while not over.is_set():
+        database.checkpoint()
+    thread.join()
+    log = path.with_name(f"{path.name}-wal")
+    assert log.stat().st_size < commits * pages_each * 4096 / 4
+    assert numbers(database) == list(range(commits))

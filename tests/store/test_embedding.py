@@ -35,8 +35,10 @@ def test_a_model_is_entered_once(bench):
 def test_what_waits_is_told_newest_first_and_by_tenant(shelf):
     a, b = keys(shelf)
     queued = shelf.store.embeddings.queued
-    assert [one.seq for one in queued(None, 100)] == [6, 5, 4, 3, 2, 1]
+    assert [one.seq for one in queued(a, 100)] == [3, 2, 1]
     assert [one.seq for one in queued(a, 2)] == [3, 2]
+    assert [one.seq for one in queued(b, 100)] == [6, 5, 4]
+    assert shelf.store.embeddings.waiting_tenants() == [a, b]
     assert [shelf.store.embeddings.pending(key) for key in (a, b, None)] == [3, 3, 6]
 
 
@@ -107,10 +109,11 @@ def test_only_what_lacks_a_vector_of_the_model_is_queued_again(shelf):
         shelf.store.embeddings.add(a, other.key, [(1, [BLOB])])
         shelf.store.embeddings.add(b, one.key, [(seq, [BLOB]) for seq in (4, 5, 6)])
         shelf.store.embeddings.enqueue_missing(a, other.key)
-    assert [one.seq for one in shelf.store.embeddings.queued(None, 100)] == [3, 2]
+    assert [one.seq for key in (a, b) for one in shelf.store.embeddings.queued(key, 100)] == [3, 2]
+    assert shelf.store.embeddings.waiting_tenants() == [a]
     with shelf.store.write():
         shelf.store.embeddings.enqueue_missing(None, other.key)
-    assert [one.seq for one in shelf.store.embeddings.queued(None, 100)] == [6, 5, 4, 3, 2]
+    assert [one.seq for key in (a, b) for one in shelf.store.embeddings.queued(key, 100)] == [3, 2, 6, 5, 4]
 
 
 def test_dropping_other_models_is_for_one_tenant(shelf):

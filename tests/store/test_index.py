@@ -53,6 +53,23 @@ def test_a_file_grows_by_blocks_and_a_new_generation_begins_without(shelf):
     assert indexes.snapshot(b, one.key).generation == "g2"
 
 
+def test_the_age_of_the_index_is_that_of_the_file_which_lags_most_behind(shelf):
+    a, b = keys(shelf)
+    one = model(shelf)
+    indexes = shelf.store.indexes
+    assert indexes.most_outdated_ms(1000) == 0
+    with shelf.store.write():
+        publish(shelf, a, one.key, "g1", fresh=True, rows=0)
+    assert indexes.most_outdated_ms(1000) == 0
+    with shelf.store.write():
+        shelf.store.embeddings.add(a, one.key, [(1, [b"\0\0"])])
+        publish(shelf, b, one.key, "g1", fresh=True, rows=9)
+    assert indexes.most_outdated_ms(1000) == 999
+    with shelf.store.write():
+        publish(shelf, a, one.key, "g2", fresh=True, rows=9)
+    assert indexes.most_outdated_ms(1000) == 0
+
+
 def test_a_file_is_forgotten_or_restamped_only_if_it_is_still_the_same(shelf):
     a, _ = keys(shelf)
     one = model(shelf)

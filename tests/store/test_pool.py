@@ -51,6 +51,26 @@ def test_a_question_goes_by_its_index(bench, name: str):
     assert not any(line.startswith("SCAN i") or line == "SCAN items" for line in plan), plan
 
 
+@pytest.mark.parametrize(
+    ("status", "index"),
+    [("pending", "items_claimable"), ("delayed", "items_delayed"), ("claimed", "items_"), ("done", "items_done"),
+     ("poisoned", "items_poisoned")],
+)  # fmt: skip
+def test_the_items_of_a_status_are_counted_in_their_index_alone(bench, status: str, index: str):
+    [line] = [row[3] for row in bench.store.database.rows(f"EXPLAIN QUERY PLAN {load('pool')[f'count_all_{status}']}")]
+    assert f"USING COVERING INDEX {index}" in line
+
+
+def test_pools_and_items_are_counted_over_all_tenants(bench, pool):
+    with bench.store.write():
+        tenant_key = bench.store.tenants.key_for_writing("b", 0)
+        other = bench.store.pools.get_for_writing(tenant_key, "p", 0)
+        bench.store.pools.add(tenant_key, other, [new_item("c", status="delayed", available_at_ms=9)], 0)
+    assert bench.store.pools.count_everywhere() == (
+        2, {"pending": 2, "delayed": 1, "claimed": 0, "done": 0, "poisoned": 0},
+    )  # fmt: skip
+
+
 def test_a_claim_reads_its_items_in_the_index_s_own_order(bench):
     plan = [
         row[3]

@@ -131,6 +131,7 @@ def test_the_size_counts_the_log_and_a_checkpoint_folds_it_in(bench):
         bench.keep(f"e{number}", input="x" * 1000)
     log = bench.home / "store.db-wal"
     assert bench.store.size_bytes() == (bench.home / FILE_NAME).stat().st_size + log.stat().st_size
+    assert bench.store.wal_bytes() == log.stat().st_size
     bench.store.checkpoint(truncate=True)
     assert log.stat().st_size == 0
     assert len(bench.ids()) == 50

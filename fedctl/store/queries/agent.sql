@@ -5,7 +5,7 @@ FROM agents AS a WHERE a.tenant_key = :tenant_key AND a.id = :id
 -- name: put
 INSERT INTO agents (tenant_key, id, type, status, spawned_at_ms, expires_at_ms, last_sync_at_ms, host, pid,
   episodes_stored)
-VALUES (:tenant_key, :id, :type, 'spawning', :now_ms, :expires_at_ms, NULL, :host, :pid, 0)
+VALUES (:tenant_key, :id, :type, 'spawning', :spawned_at_ms, :expires_at_ms, NULL, :host, :pid, 0)
 ON CONFLICT (tenant_key, id) DO UPDATE SET
   type = excluded.type, status = excluded.status, spawned_at_ms = excluded.spawned_at_ms,
   expires_at_ms = excluded.expires_at_ms, last_sync_at_ms = NULL, host = excluded.host, pid = excluded.pid,
@@ -27,3 +27,13 @@ ORDER BY a.spawned_at_ms DESC, a.id LIMIT :limit
 -- Agents of any tenant that should be dead by now.
 SELECT t.name, a.id FROM agents AS a JOIN tenants AS t ON t.key = a.tenant_key
 WHERE a.status <> 'dead' AND a.expires_at_ms < :before_ms
+
+-- name: figures
+SELECT figures FROM agent_figures WHERE tenant_key = :tenant_key AND agent_id = :id
+
+-- name: put_figures
+INSERT INTO agent_figures (tenant_key, agent_id, figures) VALUES (:tenant_key, :id, :figures)
+ON CONFLICT (tenant_key, agent_id) DO UPDATE SET figures = excluded.figures
+
+-- name: drop_figures
+DELETE FROM agent_figures WHERE tenant_key = :tenant_key AND agent_id = :id

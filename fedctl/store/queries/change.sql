@@ -16,6 +16,46 @@ SELECT c.seq, t.name, c.kind, c.subject, c.detail, c.at_ms
 FROM changes AS c JOIN tenants AS t ON t.key = c.tenant_key
 WHERE c.seq > :seq ORDER BY c.seq LIMIT :limit
 
+-- name: page
+-- A stretch of the log, of one tenant (NULL: all) and of some kinds (NULL: all; else a JSON array).
+SELECT c.seq, t.name, c.kind, c.subject, c.detail, c.at_ms
+FROM changes AS c JOIN tenants AS t ON t.key = c.tenant_key
+WHERE c.seq > :seq AND c.seq <= :through AND (:tenant_key IS NULL OR c.tenant_key = :tenant_key)
+  AND (:kinds IS NULL OR c.kind IN (SELECT value FROM json_each(:kinds)))
+ORDER BY c.seq LIMIT :limit
+
+-- name: newest
+SELECT c.seq, t.name, c.kind, c.subject, c.detail, c.at_ms
+FROM changes AS c JOIN tenants AS t ON t.key = c.tenant_key
+WHERE (:tenant_key IS NULL OR c.tenant_key = :tenant_key)
+  AND (:kinds IS NULL OR c.kind IN (SELECT value FROM json_each(:kinds)))
+ORDER BY c.seq DESC LIMIT :limit
+
+-- name: next_at
+-- The first change at or after a sequence.
+SELECT seq, at_ms FROM changes WHERE seq >= :seq ORDER BY seq LIMIT 1
+
+-- name: of_agent
+-- What an agent did in this life, newest first: it may have told of it later than it happened.
+SELECT c.seq, c.kind, c.detail, c.at_ms FROM changes AS c
+WHERE c.tenant_key = :tenant_key AND c.subject = :agent_id
+  AND c.kind BETWEEN 'agent_' AND 'agent_~'
+  AND (:phases_only = 0 OR c.kind = 'agent_status')
+  AND c.at_ms - coalesce(json_extract(c.detail, '$.age_ms'), 0) >= :since_ms
+ORDER BY c.seq DESC LIMIT :limit
+
+-- name: counts_of_agent
+SELECT c.kind, json_extract(c.detail, '$.kind'), count(*) FROM changes AS c
+WHERE c.tenant_key = :tenant_key AND c.subject = :agent_id
+  AND c.kind BETWEEN 'agent_' AND 'agent_~'
+  AND c.at_ms - coalesce(json_extract(c.detail, '$.age_ms'), 0) >= :since_ms
+GROUP BY 1, 2
+
+-- name: note
+SELECT c.seq, c.subject, c.detail, c.at_ms FROM changes AS c
+WHERE c.tenant_key = :tenant_key AND json_extract(c.detail, '$.id') = :id 
+  AND (c.kind = 'agent_note' OR c.kind = 'agent_error')
+
 -- name: gaps
 SELECT count(*), min(seq), max(seq) FROM changes
 

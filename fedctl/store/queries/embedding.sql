@@ -25,11 +25,21 @@ ON CONFLICT (seq) DO NOTHING
 -- name: dequeue
 DELETE FROM embedding_queue WHERE seq = :seq
 
+-- name: waiting_tenants
+-- From one tenant to the next by the index: as many steps as there are tenants, however long the queue is.
+WITH RECURSIVE waiting (tenant_key) AS (
+  SELECT min(tenant_key) FROM embedding_queue
+  UNION ALL
+  SELECT (SELECT min(q.tenant_key) FROM embedding_queue AS q WHERE q.tenant_key > waiting.tenant_key)
+  FROM waiting WHERE waiting.tenant_key IS NOT NULL
+)
+SELECT tenant_key FROM waiting WHERE tenant_key IS NOT NULL
+
 -- name: queued
 -- Newest first: what was learned last is looked for first.
 SELECT q.seq, q.tenant_key, e.agent_id, e.task, e.input, e.output, e.critique
 FROM embedding_queue AS q JOIN episodes AS e ON e.seq = q.seq
-WHERE (:tenant_key IS NULL OR q.tenant_key = :tenant_key)
+WHERE q.tenant_key = :tenant_key
 ORDER BY q.seq DESC LIMIT :limit
 
 -- name: note_cut

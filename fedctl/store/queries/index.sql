@@ -27,6 +27,11 @@ DELETE FROM snapshot_blocks WHERE tenant_key = :tenant_key AND model_key = :mode
 INSERT INTO snapshot_blocks (tenant_key, model_key, first, vectors, digest)
 VALUES (:tenant_key, :model_key, :first, :vectors, :digest)
 
+-- name: most_outdated_ms
+SELECT max(:now_ms - s.updated_at_ms) FROM snapshots AS s WHERE EXISTS (
+  SELECT 1 FROM embeddings AS v
+  WHERE v.tenant_key = s.tenant_key AND v.model_key = s.model_key AND v.key > s.through_key)
+
 -- name: blocks
 SELECT first, vectors, digest FROM snapshot_blocks
 WHERE tenant_key = :tenant_key AND model_key = :model_key ORDER BY first

@@ -111,7 +111,22 @@ INSERT INTO episode_metadata (tenant_key, path, value, seq) VALUES (:tenant_key,
 ON CONFLICT DO NOTHING
 
 -- name: metadata
-SELECT metadata FROM episodes WHERE seq = :seq
+-- What has to go with an episode: its leaves, and its share of the tenant's bytes.
+SELECT metadata, octet_length(task) + octet_length(input) + octet_length(output)
+  + coalesce(octet_length(critique), 0) + octet_length(metadata)
+FROM episodes WHERE seq = :seq
+
+-- name: count_usage
+UPDATE tenant_usage SET episodes = episodes + :episodes, bytes = bytes + :bytes WHERE tenant_key = :tenant_key
+
+-- name: set_usage
+UPDATE tenant_usage SET episodes = :episodes, bytes = :bytes WHERE tenant_key = :tenant_key
+
+-- name: counted_usage
+-- What `tenant_usage` must say; walks the tenant.
+SELECT count(*), coalesce(sum(octet_length(task) + octet_length(input) + octet_length(output)
+  + coalesce(octet_length(critique), 0) + octet_length(metadata)), 0)
+FROM episodes WHERE tenant_key = :tenant_key
 
 -- name: remove_leaf
 DELETE FROM episode_metadata WHERE tenant_key = :tenant_key AND path = :path AND value = :value AND seq = :seq

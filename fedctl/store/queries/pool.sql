@@ -152,6 +152,25 @@ WHERE i.pool_key = :pool_key AND i.status = 'poisoned' ORDER BY i.finished_at_ms
 -- name: poisoned_ids
 SELECT id FROM items WHERE pool_key = :pool_key AND status = 'poisoned' ORDER BY finished_at_ms, seq LIMIT :limit
 
+-- name: count_pools
+SELECT count(*) FROM pools
+
+-- name: count_all_pending
+-- The status stands here and not in a parameter: only so is it seen that the partial index has them all.
+SELECT count(*) FROM items WHERE status = 'pending'
+
+-- name: count_all_delayed
+SELECT count(*) FROM items WHERE status = 'delayed'
+
+-- name: count_all_claimed
+SELECT count(*) FROM items WHERE status = 'claimed'
+
+-- name: count_all_done
+SELECT count(*) FROM items WHERE status = 'done'
+
+-- name: count_all_poisoned
+SELECT count(*) FROM items WHERE status = 'poisoned'
+
 -- name: count_to_purge
 SELECT count(*) FROM items WHERE pool_key = :pool_key AND status IN (SELECT value FROM json_each(:statuses))
 

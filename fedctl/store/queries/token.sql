@@ -9,6 +9,9 @@ SELECT id, tenant_id, agent_id, role, issued_at_ms, expires_at_ms, revoked_at_ms
 SELECT id, tenant_id, agent_id, role, issued_at_ms, expires_at_ms, revoked_at_ms FROM tokens
 WHERE :tenant_id IS NULL OR tenant_id = :tenant_id ORDER BY issued_at_ms DESC, id
 
+-- name: last_expiry
+SELECT max(expires_at_ms) FROM tokens WHERE revoked_at_ms IS NULL
+
 -- name: revoke
 UPDATE tokens SET revoked_at_ms = :now_ms WHERE id = :id AND revoked_at_ms IS NULL
 

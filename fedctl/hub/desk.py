@@ -217,7 +217,10 @@ class Desk:
             if isinstance(call.request, RegisterAgent):
                 self._make_room(msgspec.structs.replace(who, agent_id=call.request.id))
                 entering = (who.tenant_id, call.request.id)
-            job = Job(who, call.request, operation=operation.name, size_bytes=size_bytes, began_s=began_s, done=done)
+            job = Job(
+                who, call.request, operation=operation.name, size_bytes=size_bytes, began_s=began_s, done=done,
+                asker=peer,
+            )  # fmt: skip
             if operation.kind == "session":
                 self._carry_out_here(peer, job)
             else:
@@ -281,7 +284,7 @@ class Desk:
         for job in jobs:
             self.in_flight -= 1
             self._pace.gave(job)
-            self._figures.answered(job.operation, now_s - job.began_s)
+            self._figures.answered(job.operation, now_s - job.asked_s)
             if job.error is not None:
                 self._figures.failed(job.error.code)
             elif isinstance(job.request, ReportAgent) and job.request.synced:
@@ -289,7 +292,7 @@ class Desk:
             if tells:
                 self._log.detailed(
                     job.operation, tenant=job.who.tenant_id, agent=job.who.agent_id,
-                    duration_ms=(now_s - job.began_s) * 1000, error=None if job.error is None else job.error.message,
+                    duration_ms=(now_s - job.asked_s) * 1000, error=None if job.error is None else job.error.message,
                 )  # fmt: skip
             job.done(job)
 

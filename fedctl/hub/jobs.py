@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import traceback
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fedctl.errors import Failure, FedctlError, Unavailable
 from fedctl.hub.turns import Turns
@@ -23,10 +23,16 @@ QUEUE_MAX_BYTES = 64 << 20
 """Requests that wait for a thread, as they came off the sockets; more are refused as unavailable."""
 
 
+class Asker(Protocol):
+    """Who waits for an answer."""
+
+    gone: bool
+
+
 class Job:
     """One request under way. `done` is called on the event loop once `answer` or `error` is set."""
 
-    __slots__ = ("answer", "began_s", "done", "error", "operation", "request", "size_bytes", "who")
+    __slots__ = ("answer", "asked_s", "asker", "began_s", "done", "error", "operation", "request", "size_bytes", "who")
 
     def __init__(  # noqa: PLR0913  what a thread needs to know
         self,
@@ -37,12 +43,16 @@ class Job:
         size_bytes: int,
         began_s: float,
         done: Callable[[Job], None],
+        asker: Asker | None = None,
     ) -> None:
+        self.asker = asker
         self.who = who
         self.request = request
         self.operation = operation
         self.size_bytes = size_bytes
         self.began_s = began_s
+        self.asked_s = began_s
+        """When it was handed over for the last time: one that waits for something is asked more than once."""
         self.done = done
         self.answer: Any = None
         self.error: FedctlError | None = None
@@ -144,7 +154,10 @@ class Readers:
     def _run(self, context: Context) -> None:
         while (job := self._next()) is not None:
             self._budget.give_back([job])
-            carry_out(context, job, self._log)
+            if job.asker is not None and job.asker.gone:  # nobody would read the answer, and nothing is changed by it
+                job.error = Unavailable("who asked is gone")
+            else:
+                carry_out(context, job, self._log)
             self._ended(job)
             self._deliver([job])
         context.close()

@@ -146,6 +146,7 @@ class Waiting:
         line.asking += 1
         self._asking[held.job] = held
         held.job.answer = None
+        held.job.asked_s = self._now_s()
         self._again(held.job)
 
     def _leave(self, held: _Held) -> None:

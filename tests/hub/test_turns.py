@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from fedctl.errors import Unavailable
 from fedctl.hub.jobs import Job, Readers
 from fedctl.hub.turns import NEIGHBOUR_S, REQUEST_BYTES, TURN_BYTES, Turns
 from fedctl.log import Log, LogOptions
@@ -153,3 +154,21 @@ def test_long_questions_of_one_tenant_leave_a_thread_for_the_others(bench):
     readers.stop()
     assert readers.join(WAIT_S)
     assert sorted(tenants(delivered)) == ["flooder"] * 3 + ["victim"]
+
+
+def test_a_question_whose_asker_is_gone_is_not_looked_into(bench):
+    class Asker:
+        gone = True
+
+    answered = threading.Semaphore(0)
+    readers = Readers([bench.context.fork()], lambda _jobs: answered.release(), Log(LogOptions("silent"), bench.clock))
+    left, stays = job("a"), job("a")
+    left.asker = Asker()
+    for one in (left, stays):
+        readers.submit(one)
+        assert answered.acquire(timeout=WAIT_S)
+    readers.stop()
+    assert readers.join(WAIT_S)
+    assert left.answer is None
+    assert isinstance(left.error, Unavailable)
+    assert stays.answer is not None

@@ -496,3 +496,11 @@ def test_who_waits_for_events_when_the_hub_stops_is_told_to_come_again(hub):
     hub.end()
     waiter._thread.join(10)
     assert isinstance(waiter.error, Unavailable)
+
+
+def test_time_spent_waiting_is_no_latency(hub):
+    waiter = Waiter(hub)
+    time.sleep(1.0)
+    push(hub, "i1")
+    assert waiter.got() == ["i1"]
+    assert call(hub, GetHubStats()).stats.latencies["pool.claim"].max_ms < 1000

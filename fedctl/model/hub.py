@@ -70,7 +70,10 @@ class HubStats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HubInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a hub listens. `url` is its WebSocket, `http_url` its plain GETs, `socket` its Unix socket."""
+    """Where a hub listens. `url` is its WebSocket, `http_url` its plain GETs, `socket` its Unix socket.
+
+    `home` and `socket` are empty for who does not run the hub.
+    """
 
     pid: int
     version: str

@@ -44,9 +44,12 @@ def stats(ctx: Context, _who: Principal, _request: h.GetHubStats) -> h.HubStatsA
     )
 
 
-def info(ctx: Context, _who: Principal, _request: h.GetHubInfo) -> h.HubInfoAnswer:
-    """Return where the hub listens."""
-    return h.HubInfoAnswer(hub=_hub(ctx).info())
+def info(ctx: Context, who: Principal, _request: h.GetHubInfo) -> h.HubInfoAnswer:
+    """Return where the hub listens; of its machine's files only to who runs it."""
+    found = _hub(ctx).info()
+    if not who.may("operator"):
+        found = msgspec.structs.replace(found, home="", socket="")
+    return h.HubInfoAnswer(hub=found)
 
 
 def subscribe(ctx: Context, _who: Principal, _request: h.Subscribe) -> h.SubscribeAnswer:

@@ -571,6 +571,12 @@ def test_a_hub_tells_its_figures(hub):
     assert owner.call(GetHubInfo()).hub == hub.info
 
 
+def test_where_the_hubs_files_lie_is_told_to_who_runs_it_only(hub):
+    found = hub.bearer(hub.token("acme", role="admin")).call(GetHubInfo()).hub
+    assert (found.home, found.socket, found.url) == ("", "", hub.info.url)
+    assert hub.bearer(hub.token("acme", role="operator")).call(GetHubInfo()).hub == hub.info
+
+
 def test_what_is_stored_is_embedded_in_the_background(hub):
     owner = hub.owner()
     store(owner, *(f"e{number}" for number in range(100)))

@@ -98,7 +98,7 @@ def test_quiet_is_silent_in_success_and_one_line_in_failure(shop):
     result = shop("pool", "work", "q", "--once", "-q", "--", "false")
     assert (result.returncode, result.stderr) == (3, b"error: 1 failed (will be retried), 0 poisoned\n")
     assert shop("pool", "work", "q", "--once", "-q", "--", "true").stderr == b""
-    result = shop("pool", "work", "q", "--once", "-q", "--json", "--", "true")
+    result = shop("pool", "work", "empty", "--once", "-q", "--json", "--", "true")
     assert (result.returncode, result.stderr) == (6, b"")
 
 

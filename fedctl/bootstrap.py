@@ -228,10 +228,11 @@ def _detach_hub(settings: Settings, options: HubOptions) -> HubInfo:
     finally:
         os.close(log)
     deadline = time.monotonic() + _START_WAIT_S
+    own = msgspec.structs.replace(settings, hub="auto")  # this home's, whichever hub commands are to go to
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise _did_not_start(process.returncode, log_path, begun)
-        info = hub_info(settings)
+        info = hub_info(own)
         if info is not None and info.pid == process.pid and info.ready:
             return info
         time.sleep(_POLL_S)

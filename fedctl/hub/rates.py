@@ -1,5 +1,7 @@
 """How much a tenant may ask of a hub in a second: a token bucket each, for those that have a limit.
 
+That an agent or a worker lives is not rationed: it would be taken for dead.
+
 A request costs one, a batch as many as it holds. A bucket that is not empty lets the next request through whatever it
 costs and then owes the rest: a limit below the size of a batch slows batches down instead of refusing them for ever.
 """
@@ -9,6 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fedctl.errors import Unavailable
+from fedctl.messages.agent import RegisterAgent, ReportAgent
+from fedctl.messages.hub import GetHubInfo, Subscribe
+from fedctl.messages.worker import BeatWorker, RegisterWorker, SetWorkerStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,6 +21,7 @@ if TYPE_CHECKING:
     from fedctl.clock import Clock
     from fedctl.messages.base import Request
 
+_SIGNS_OF_LIFE = (RegisterAgent, ReportAgent, RegisterWorker, BeatWorker, SetWorkerStatus, Subscribe, GetHubInfo)
 _BATCHES = ("episodes", "items", "leases", "completions", "failures", "texts")
 """The fields of requests that hold what a batch consists of."""
 
@@ -56,7 +62,7 @@ class Rates:
     def take(self, tenant_id: str, request: Request[Any]) -> None:
         """Let a request of a tenant through; `Unavailable` when it has asked too much."""
         bucket = self._buckets.get(tenant_id)
-        if bucket is None:
+        if bucket is None or isinstance(request, _SIGNS_OF_LIFE):
             return
         now_s = self._clock.monotonic_s()
         bucket.level = min(bucket.most, bucket.level + (now_s - bucket.filled_s) * bucket.rate_per_s)

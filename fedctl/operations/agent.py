@@ -127,8 +127,8 @@ def show(ctx: Context, who: Principal, request: a.GetAgent) -> a.AgentAnswer:
 
 def stop(ctx: Context, who: Principal, request: a.StopAgent) -> a.AgentAnswer:
     """Ask a connected agent to end early."""
-    if who.agent_id is not None and who.agent_id != request.id:
-        raise Denied("an agent may stop itself only")
+    if (who.agent_id is not None or who.role == "agent") and who.agent_id != request.id:
+        raise Denied("an agent may stop itself only", hint="an admin's token stops any agent of its tenant")
     answer = show(ctx, who, a.GetAgent(id=request.id))
     if ctx.hub is None:
         raise Unavailable(
@@ -207,6 +207,8 @@ def note(ctx: Context, who: Principal, request: a.AddNotes) -> a.NoteAnswer:
     if agent_id is None:
         raise UsageError("a note is an agent's, and none is named", hint="name it: --agent ID")
     _check_own(who, agent_id)
+    if who.role == "agent" and who.agent_id is None:
+        raise Denied(f"this token is not the agent {agent_id}'s", hint="an admin's token may write for any agent")
     if len(request.notes) > NOTES_MAX:
         raise UsageError(f"at most {NOTES_MAX} notes at once, these are {len(request.notes)}")
     drafts = [check_note(draft) for draft in request.notes]

@@ -26,8 +26,11 @@ def issue(ctx: Context, who: Principal, request: t.IssueToken) -> t.IssueAnswer:
             raise UsageError(f"a token of role {request.role} is no agent's", hint="leave --agent out")
     if not _MIN_TTL_MS <= request.ttl_ms <= TOKEN_MAX_TTL_MS:
         raise UsageError(f"a token lives between 1 s and {TOKEN_MAX_TTL_MS // 86_400_000} days")
-    if not who.may("operator") and (request.tenant_id != who.tenant_id or request.role == "operator"):
-        raise Denied("an admin issues tokens for its own tenant only")
+    if not who.may("operator"):
+        if request.tenant_id != who.tenant_id:
+            raise Denied("an admin issues tokens for its own tenant only")
+        if request.role == "operator":
+            raise Denied("an admin issues no token for an operator", hint="issue it on the hub's own home")
     now_ms = ctx.clock.now_ms()
     token_id = ctx.clock.new_id()
     token = ctx.access.sign(

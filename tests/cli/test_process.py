@@ -172,7 +172,7 @@ def test_hot_commands_load_nothing_heavy(fedctl, argv):
 
 def test_the_same_answers_come_from_a_hub(fedctl):
     stored = fedctl("memory", "store", "--task", "before the hub", "--id", "x", "--json").stdout
-    started = fedctl("hub", "start", "--detach", "--port", "0", "--http-port", "0", "--json")
+    started = fedctl("--hub", "off", "hub", "start", "--detach", "--port", "0", "--http-port", "0", "--json")
     assert started.returncode == 0, started.stderr
     try:
         hub = json.loads(started.stdout)

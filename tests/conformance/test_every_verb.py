@@ -215,8 +215,11 @@ def make_world(make_bench):
 
 
 def outcome(world: Any, request: Any, role: str) -> tuple[str, Any]:
+    # These two an agent may do to itself only.
+    own = role == "agent" and isinstance(request, a.StopAgent | a.AddNotes)
     try:
-        return "answer", msgspec.to_builtins(world.bench.call(request, tenant=MINE, role=role))
+        answer = world.bench.call(request, tenant=MINE, role=role, agent=f"{MINE}-agent" if own else None)
+        return "answer", msgspec.to_builtins(answer)
     except FedctlError as error:
         return type(error).__name__, error.as_dict()
 

@@ -4,8 +4,10 @@ import pytest
 
 from fedctl.errors import Unavailable
 from fedctl.hub.rates import Rates, cost
+from fedctl.messages.agent import ReportAgent
 from fedctl.messages.memory import ListEpisodes, StoreEpisodes
 from fedctl.messages.pool import PushItems
+from fedctl.messages.worker import BeatWorker
 from fedctl.model.episode import EpisodeDraft
 from fedctl.model.pool import ItemDraft
 
@@ -104,3 +106,10 @@ def test_limits_are_taken_over_without_filling_buckets_anew(rates, limits, clock
 def test_tenants_do_not_drink_from_each_other_s_bucket(clock):
     rates = Rates(clock, lambda: {"acme": 5.0, "acme-corp": 5.0, "ACME": 5.0})
     assert [passed(rates, name) for name in ("acme", "acme-corp", "ACME")] == [5, 5, 5]
+
+
+def test_that_an_agent_or_a_worker_lives_is_not_rationed(rates):
+    passed(rates)
+    assert passed(rates, request=BeatWorker(id="w"), most=50) == 50
+    assert passed(rates, request=ReportAgent(id="a", status="ready"), most=50) == 50
+    assert passed(rates) == 0

@@ -48,9 +48,16 @@ def test_the_score_is_the_published_formula(semantic, keyword, weight):
         expected = 0.0
         if best_cosine:
             expected += (SEMANTIC_WEIGHT if both else 1) * max(semantic.get(one.key, 0), 0) / best_cosine
-        expected += (1 - SEMANTIC_WEIGHT if both else 1) * keyword.get(one.key, 0) / best_bm25
+        words_speak_for_both = not both or one.key not in semantic
+        expected += (1 if words_speak_for_both else 1 - SEMANTIC_WEIGHT) * keyword.get(one.key, 0) / best_bm25
         assert one.score == pytest.approx(expected * (1 + weight))
         assert (one.semantic, one.keyword) == (semantic.get(one.key), keyword.get(one.key))
+
+
+def test_the_only_one_that_has_the_word_comes_first_also_before_it_is_embedded():
+    found = fuse({1: 0.4, 2: 0.39}, {3: 6.0}, dict.fromkeys((1, 2, 3)), 0.1, 6.5)
+    assert found[0].key == 3
+    assert fuse({1: 0.4}, {1: 0.5, 3: 6.0}, dict.fromkeys((1, 3)), 0.1, 6.5)[0].key == 3
 
 
 def test_what_is_no_longer_there_is_no_candidate():

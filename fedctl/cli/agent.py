@@ -185,7 +185,7 @@ def stop(ctx: Invocation, id_: AgentId) -> None:
     app,
     shape=NOTE,
     examples=[
-        "fedctl agent note --kind step 'read the failing log'                        # inside CMD of agent spawn",
+        "fedctl agent note -q --kind step 'read the failing log'                     # inside CMD of agent spawn",
         "fedctl agent note --kind decision 'retry with a longer timeout' --data '{\"timeout_s\": 30}' --agent coder-1",
     ],
 )
@@ -207,10 +207,11 @@ def note(
 ) -> None:
     """Note what an agent does, for its timeline and for who watches. At most 4 KiB of text, 16 KiB of data."""
     given = agent or ctx.session.environ.get("FEDCTL_AGENT_ID") or None
+    written = values.read_value("TEXT", text, ctx.stdin)  # of stdin and files without the newline at the end
     draft = NoteDraft(
         id=Clock().new_id(),
         kind=kind,
-        text=values.read_value("TEXT", text, ctx.stdin),
+        text=written if written == text else written.removesuffix("\n"),
         data=None if data is None else values.read_json("--data", data, ctx.stdin),
     )
     request = AddNotes(notes=[check_note(draft)], agent_id=given)

@@ -33,6 +33,7 @@ CERT_LIFE_MS = 365 * 86_400_000
 EVENT = Shape.of(Event, "seq", "at", "kind", "subject", "detail", key="seq")
 EVENTS = Shape.of(Event, "seq", "at", "tenant_id", "kind", "subject", "detail", key="seq")
 POLL_S = 0.05
+WATCH_LEAST_MS = 100
 STOP_WAIT_MS = 10_000
 PORT_MAX = 65_535
 
@@ -111,7 +112,7 @@ def stop(ctx: Invocation) -> None:
     if stopped is None:
         ctx.screen.note("no hub runs on this home")
     else:
-        ctx.screen.done(stopped, HUB)
+        ctx.screen.done(msgspec.structs.replace(stopped, ready=False), HUB)
 
 
 @verb(app, shape=HUB, examples=["fedctl hub status", "fedctl hub status --wait 10s && fedctl agent list"])
@@ -184,11 +185,19 @@ def _no_hub(ctx: Invocation) -> FedctlError:
     return Unavailable(f"no hub answers at {ctx.settings.hub}")
 
 
+def _interval(text: str) -> int:
+    ms = values.duration(text)
+    if ms < WATCH_LEAST_MS:
+        raise UsageError(f"the shortest is {WATCH_LEAST_MS}ms, and {text} is shorter")
+    return ms
+
+
 @verb(app, shape=STATS, examples=["fedctl hub stats --json", "fedctl hub stats --watch 2s"])
 def stats(
     ctx: Invocation,
     watch: Annotated[
-        int | None, flag("--watch", metavar="DUR", parser=values.duration, says="Go on, a line every so long.")
+        int | None,
+        flag("--watch", metavar="DUR", parser=_interval, says="Go on, a line every so long: 100ms or more."),
     ] = None,
 ) -> None:
     """Show the hub's figures."""
@@ -201,7 +210,7 @@ def stats(
             ctx.screen.one(caller.call(GetHubStats()).stats, STATS)
         else:
             resident()
-            ctx.screen.follow(_every(caller, max(watch, 100) / 1000), STATS)
+            ctx.screen.follow(_every(caller, watch / 1000), STATS)
 
 
 def _every(caller: Caller, seconds: float) -> Iterator[HubStats]:
@@ -212,7 +221,12 @@ def _every(caller: Caller, seconds: float) -> Iterator[HubStats]:
 
 def _since(text: str) -> str:
     """Return a sequence as it is, a time as RFC 3339."""
-    return str(values.count(text)) if text.strip().isdecimal() else values.past(text)
+    if text.strip().isdecimal():
+        return str(values.count(text))
+    try:
+        return values.past(text)
+    except UsageError as error:
+        raise UsageError(error.message, hint=f"{error.hint or 'write a time'}; or a cursor number, a `seq`") from None
 
 
 @verb(
@@ -235,12 +249,16 @@ def events(
             metavar="T",
             parser=_since,
             default="all; with --follow: now",
-            says="From then on: 7d, 2026-01-31, RFC 3339, or after the event of a number (`seq`).",
+            says="From then on: 7d, 2026-01-31, RFC 3339, or a cursor number: after the event of that `seq`.",
         ),
     ] = None,
     types: Annotated[
         list[str] | None,
-        flag("--type", metavar="T", says="Only these: a kind of event, or all of agent, items, ... Repeatable."),
+        flag(
+            "--type",
+            metavar="T",
+            says=f"Only these, or by a first word all of its kinds: {', '.join(following.KINDS)}. Repeatable.",
+        ),
     ] = None,
     all_tenants: Annotated[bool, flag("--all-tenants", says="Of every tenant; with a token, an operator's.")] = False,
 ) -> None:

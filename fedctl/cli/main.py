@@ -142,7 +142,7 @@ def _usage(error: Any) -> FedctlError:
     from fedctl.errors import Failure, UsageError
 
     if error.exit_code != UsageError.exit:
-        return Failure(error.format_message())
+        return Failure(" ".join(error.format_message().split()))
     ctx = getattr(error, "ctx", None)
     hint = f"see {ctx.command_path} --help" if ctx is not None else None
     if hasattr(error, "possibilities"):
@@ -150,7 +150,7 @@ def _usage(error: Any) -> FedctlError:
             hint = f"did you mean {error.possibilities[0]}?"
         where = f" of '{ctx.command_path}'" if ctx is not None else ""
         return UsageError(f"{error.option_name} is not an option{where}", hint=hint)
-    message = error.format_message().rstrip(".")
+    message = " ".join(error.format_message().split()).rstrip(".")  # the parser puts choices on lines of their own
     return UsageError(message[:1].lower() + message[1:], hint=hint)
 
 

@@ -288,7 +288,7 @@ class _WebSocketWire:
                 **given,
             )
         except Exception as error:
-            raise handshake_error(url, error) from error
+            raise handshake_error(url, error, trust) from error
         return cls(connection)
 
     async def send(self, frame: bytes) -> None:

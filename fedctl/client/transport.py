@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,9 +13,16 @@ from fedctl.model.limits import FRAME_MAX_BYTES
 from fedctl.wire.frames import FrameTooLargeError, Splitter, prefixed
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fedctl.client.tls import Trust
 
 _READ_BYTES = 1 << 16
+_OTHER_NAMES = (62, 64)
+"""What OpenSSL calls X509_V_ERR_HOSTNAME_MISMATCH and _IP_ADDRESS_MISMATCH."""
+
+_OUT_OF_DATE = (9, 10)
+"""X509_V_ERR_CERT_NOT_YET_VALID and _HAS_EXPIRED."""
 
 
 class Transport(Protocol):
@@ -42,7 +50,26 @@ def open_transport(url: str, timeout_s: float | None, trust: Trust | None = None
 
 def nobody_answers(url: str, reason: object) -> Unavailable:
     """Return the error for an address where no hub is."""
-    return Unavailable(f"no hub answers at {url}: {reason}", hint="start one with: fedctl hub start")
+    port = _assumed_port(url)
+    if port is None:
+        return Unavailable(f"no hub answers at {url}: {reason}", hint="start one with: fedctl hub start")
+    return Unavailable(
+        f"no hub answers at {url} (port {port}): {reason}",
+        hint=f"name the hub's port, as in {url.partition(':')[0]}://HOST:8443",
+    )
+
+
+def _assumed_port(url: str) -> int | None:
+    """Return the port that a WebSocket's address means without saying so."""
+    if url.startswith("unix:"):
+        return None
+    from urllib.parse import urlsplit  # noqa: PLC0415  for errors only
+
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(url)
+        if parts.port is None:
+            return 443 if parts.scheme == "wss" else 80
+    return None
 
 
 def connection_lost(reason: object) -> Unavailable:
@@ -127,7 +154,7 @@ class WebSocketTransport:
                 legacy=True,
             )
         except Exception as error:
-            raise handshake_error(url, error) from error
+            raise handshake_error(url, error, trust) from error
 
     def send(self, frame: bytes, timeout_s: float | None) -> None:  # noqa: ARG002  the library's send has none
         """Send one frame."""
@@ -168,41 +195,51 @@ def closing_reason(error: BaseException) -> str:
     return str(error)
 
 
-def handshake_error(url: str, error: Exception) -> FedctlError:
+def handshake_error(url: str, error: Exception, trust: Trust | None = None) -> FedctlError:
     """Return our error for one of opening a WebSocket; raise what is none of the network's."""
+    import ssl  # noqa: PLC0415  websockets loads it anyway
+
     from websockets.exceptions import InvalidStatus, InvalidURI, WebSocketException  # noqa: PLC0415  likewise
 
-    untrusted = _untrusted(url, error)
+    untrusted = _untrusted(url, error, trust)
     if untrusted is not None:
         return untrusted
     if isinstance(error, InvalidURI):
         return nobody_answers(url, "not an address")
     if isinstance(error, InvalidStatus):
         return _refused(url, error.response.status_code, bytes(error.response.body or b""))
-    if isinstance(error, WebSocketException | EOFError | ConnectionResetError):
+    if isinstance(error, WebSocketException | EOFError | ConnectionResetError | ssl.SSLError):
         return _no_hub(url, error)
     if isinstance(error, TimeoutError):
-        return Timeout(f"no hub answered at {url} in time", hint="check host and port")
+        port = _assumed_port(url)
+        where = url if port is None else f"{url} (port {port})"
+        return Timeout(f"no hub answered at {where} in time", hint="check host and port")
     if isinstance(error, OSError):
         return nobody_answers(url, error.strerror or error)
     raise error
 
 
 def _no_hub(url: str, error: Exception) -> Unavailable:
+    import ssl  # noqa: PLC0415  websockets loads it anyway
+
     from websockets.exceptions import ConnectionClosed  # noqa: PLC0415  likewise
 
     reasons: list[BaseException] = [error]
     while (reason := reasons[-1].__cause__ or reasons[-1].__context__) is not None:
         reasons.append(reason)
-    if any(isinstance(reason, EOFError | ConnectionError | ConnectionClosed) for reason in reasons):
+    if any(isinstance(reason, EOFError | ConnectionError | ConnectionClosed | ssl.SSLEOFError) for reason in reasons):
         return Unavailable(
             f"what answers at {url} hung up without a word",
-            hint="it may have too many connections, not trust --client-cert, or be no fedctl hub",
+            hint=f"{_other_scheme(url)} It may have too many connections, not trust --client-cert, or be no fedctl hub",
         )
-    return Unavailable(f"what answers at {url} is no fedctl hub", hint="check host and port")
+    return Unavailable(f"what answers at {url} is no fedctl hub", hint=f"{_other_scheme(url)} Check host and port")
 
 
-def _untrusted(url: str, error: BaseException | None) -> Denied | None:
+def _other_scheme(url: str) -> str:
+    return "is it ws://?" if url.startswith("wss:") else "is it wss://?"
+
+
+def _untrusted(url: str, error: BaseException | None, trust: Trust | None) -> Denied | None:
     """Return the error for a certificate that we do not trust, if that is at the bottom of this one."""
     import ssl  # noqa: PLC0415  websockets loads it anyway
 
@@ -210,10 +247,20 @@ def _untrusted(url: str, error: BaseException | None) -> Denied | None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return Denied(
                 f"the certificate at {url} is not trusted: {error.verify_message}",
-                hint="name its authority with --tls-ca FILE",
+                hint=_distrust_hint(error.verify_code, trust.ca if trust is not None else None),
             )
         error = error.__cause__ or error.__context__
     return None
+
+
+def _distrust_hint(code: int, authority: Path | None) -> str:
+    if code in _OTHER_NAMES:
+        return "the certificate is for other names: fedctl hub cert --name HOST"
+    if code in _OUT_OF_DATE:
+        return "make a new one with: fedctl hub cert; or mend the clock"
+    if authority is not None:
+        return f"--tls-ca {authority}: it is not the authority of this hub's certificate"
+    return "name its authority with --tls-ca FILE"
 
 
 def _refused(url: str, status: int, body: bytes) -> FedctlError:

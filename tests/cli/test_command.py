@@ -308,3 +308,15 @@ def test_json_errors_carry_text_safely(fedctl):
     result = fedctl("memory", "get", "\u202eevil", "--json")
     assert json.loads(result.err)["error"]["code"] == "usage"
     assert "\u202e" not in result.err
+
+
+def test_an_error_of_the_parser_is_one_line_whatever_it_lists(fedctl):
+    result = fedctl("agent", "note", "hi")
+    assert result.code == 2
+    assert result.err.splitlines()[0] == "error: missing option '--kind'. Choose from: task, step, decision, message"
+    assert "\t" not in result.err
+
+
+def test_the_kinds_of_events_are_listed_where_they_are_chosen(fedctl):
+    shown = " ".join(fedctl("hub", "events", "--help").out.split())
+    assert all(kind in shown for kind in ("episode_stored", "agent_note", "items_poisoned", "pool_resumed"))

@@ -81,7 +81,7 @@ def test_a_person_sees_the_newest_and_how_to_see_more(fedctl):
 
 @pytest.mark.parametrize(
     ("flags", "says"),
-    [(["--type", "agnet"], "did you mean agent?"), (["--type", "x"], "agent"), (["--since", "soon"], "--since"),
+    [(["--type", "agnet"], "did you mean agent?"), (["--type", "x"], "agent"), (["--since", "soon"], "cursor number"),
      (["--since", "-1"], "--since"), (["--since", str(1 << 63)], "--since")],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(fedctl, flags, says):
@@ -134,6 +134,15 @@ def test_a_note_is_taken_down_on_the_home_alone_and_shown(fedctl):
     texts = [one["detail"]["text"] for one in fedctl("hub", "events", "--type", "agent_note", "--jsonl").lines]
     assert texts == ["retry", "from stdin"]
     assert fedctl("memory", "list", "--json").json == []
+
+
+@pytest.mark.parametrize(("read", "noted"), [("a\n", "a"), ("a\n\n", "a\n"), ("a", "a"), (" a \r\n", " a \r")])
+def test_a_note_that_is_read_loses_the_newline_at_its_end_and_one_that_is_typed_keeps_it(fedctl, tmp_path, read, noted):
+    register(fedctl)
+    (tmp_path / "note").write_bytes(read.encode())
+    for given, expected in (("-", noted), (f"@{tmp_path / 'note'}", noted), (read, read)):
+        argv = ("agent", "note", "--kind", "step", given, "--agent", "coder", "--json")
+        assert fedctl(*argv, stdin=read.encode()).json["text"] == expected
 
 
 @pytest.mark.parametrize(

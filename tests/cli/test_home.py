@@ -6,6 +6,8 @@ import stat
 
 import pytest
 
+from fedctl.model.hub import HubInfo
+
 
 def test_init_makes_a_private_home_once(fedctl):
     first = fedctl("init", "--json")
@@ -149,3 +151,18 @@ def test_agents_without_a_registry_are_none(fedctl):
     assert fedctl("agent", "list", "--json").json == []
     assert fedctl("agent", "show", "nobody").code == 4
     assert fedctl("agent", "stop", "nobody").code == 4
+
+
+@pytest.mark.parametrize("watch", ["0s", "99ms"])
+def test_figures_are_not_asked_for_without_a_pause(fedctl, watch):
+    result = fedctl("hub", "stats", "--watch", watch)
+    assert (result.code, result.out) == (2, "")
+    assert "--watch: the shortest is 100ms" in result.err
+
+
+def test_a_hub_that_has_stopped_is_not_called_ready(fedctl, monkeypatch):
+    info = HubInfo(
+        pid=1, version="1", url="ws://h:1", http_url="http://h:2", socket="/s", home="/h", started_at="t", ready=True
+    )
+    monkeypatch.setattr("fedctl.bootstrap.stop_hub", lambda *_: info)
+    assert fedctl("hub", "stop", "--json").json["ready"] is False

@@ -55,12 +55,15 @@ class WriteLock:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.held = True
         except BlockingIOError:
             # Whoever gives up leaves the open file to the thread that waits for it.
             descriptor, self._descriptor = self._descriptor, -1
             self._wait(descriptor)
-            self._descriptor = descriptor
-        self.held = True
+            self._descriptor, self.held = descriptor, True
+        except BaseException:  # Ctrl-C: it may have come with the lock
+            self.close()
+            raise
 
     def _wait(self, descriptor: int) -> None:
         # A blocking flock knows no time limit and polling would lose the place in the queue: so a thread waits,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from pathlib import Path
@@ -14,22 +15,40 @@ class Sample(NamedTuple):
     at_s: float
     rss_mb: float
     descriptors: int
+    sockets: int
+    """Which of the descriptors are: connections come and go as peers please."""
     threads: int
     wal_mb: float
+
+    @property
+    def files(self) -> int:
+        """The descriptors that are no connections."""
+        return self.descriptors - self.sockets
 
 
 def look(pid: int, home: Path | None = None) -> Sample:
     """Return what a process takes now, and how large the log file of its home is."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
     fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+    targets = _targets(Path(f"/proc/{pid}/fd"))
     wal = 0 if home is None else sum(one.stat().st_size for one in home.glob("*-wal"))
     return Sample(
         at_s=time.monotonic(),
         rss_mb=int(fields["VmRSS"].split()[0]) / 1024,
-        descriptors=sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir()),
+        descriptors=len(targets),
+        sockets=sum(1 for one in targets if one.startswith("socket:")),
         threads=int(fields["Threads"]),
         wal_mb=wal / (1 << 20),
     )
+
+
+def _targets(folder: Path) -> list[str]:
+    """Return what each descriptor stands for; one that was closed between two looks is none."""
+    targets = []
+    for one in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            targets.append(str(one.readlink()))
+    return targets
 
 
 class Watch(threading.Thread):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fedctl.errors import Denied, Failure, FedctlError, Timeout, Unavailable, UsageError
+from fedctl.errors import Denied, Failure, FedctlError, Locked, Timeout, Unavailable, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,15 +22,19 @@ if TYPE_CHECKING:
 
     from fedctl.access.certificates import Certificates
     from fedctl.access.tokens import Claims
-    from fedctl.agent.lifecycle import AgentLife, AgentPlan, Ending
+    from fedctl.agent.lifecycle import AgentLife
     from fedctl.agent.link import Link
+    from fedctl.agent.plan import AgentPlan, Ending
+    from fedctl.archive.reader import Archive
     from fedctl.client.caller import Caller
     from fedctl.client.tls import Trust
     from fedctl.clock import Clock
     from fedctl.config import AgentOptions, HubOptions, Settings
     from fedctl.log import Log
     from fedctl.model.hub import HubInfo
+    from fedctl.model.restore import Restored
     from fedctl.operations.context import Context
+    from fedctl.operations.restore import Place
 
 _POLL_S = 0.02
 _START_WAIT_S = 30.0
@@ -195,6 +199,7 @@ def run_hub(settings: Settings, options: HubOptions, on_ready: Callable[[HubInfo
                 insecure=options.insecure,
                 host_names=options.host_names,
                 origins=options.origins,
+                retention_every_s=None if options.retention_every_ms is None else options.retention_every_ms / 1000,
             ),
             on_ready,
             log,
@@ -292,6 +297,8 @@ def _hub_flags(settings: Settings, options: HubOptions) -> list[str]:
         flags += ["--allow-host", name]
     for origin in options.origins:
         flags += ["--allow-origin", origin]
+    if options.retention_every_ms is not None:
+        flags += ["--retention-every", f"{options.retention_every_ms}ms"]
     if settings.config_file is not None:
         flags += ["--config", str(settings.config_file)]
     return flags + (["--insecure"] if options.insecure else [])
@@ -367,6 +374,74 @@ def _lock_holder(path: Path) -> int:
         raise Failure("a hub runs on this home, but does not say which process it is", hint="wait a moment") from None
 
 
+# -- restoring ---------------------------------------------------------------------------------------------------
+
+
+def restore_place(settings: Settings, to: Path | None, *, overwrite: bool, lock_wait_ms: int) -> Place:
+    """Return where a backup is to be restored to, once nothing is known to stand in the way.
+
+    Raises:
+        UsageError: It cannot be restored from here.
+        Locked: A hub runs there, and is not to be waited for.
+        Conflict: Something is there that may not go.
+    """
+    from fedctl.operations.restore import Place, check_place
+
+    if settings.hub not in ("auto", "off"):
+        raise UsageError("a store is restored on its own home", hint="log in there and run: fedctl restore")
+    if to is not None and overwrite:
+        raise UsageError("--to makes a new home, where there is nothing to --overwrite")
+    into = settings.home if to is None else to
+    place = Place(settings.home.absolute(), into.absolute(), overwrite=overwrite, lock_wait_s=lock_wait_ms / 1000)
+    check_place(place)
+    if not lock_wait_ms and hub_is_running(place.into):
+        raise _hub_in_the_way(place.into)
+    return place
+
+
+def _hub_in_the_way(home: Path) -> Locked:
+    from fedctl.client.address import LOCK_NAME
+
+    with contextlib.suppress(Failure):
+        return Locked(
+            f"a hub runs on {home} (pid {_lock_holder(home / LOCK_NAME)})",
+            hint="stop it first: fedctl hub stop; or wait for its end with --lock-wait",
+        )
+    return Locked(f"a hub runs on {home}", hint="stop it first: fedctl hub stop; or wait for its end with --lock-wait")
+
+
+def open_backup(
+    settings: Settings, which: str, passphrase_file: Path | None, signed_by: str | None, note: Callable[[str], None]
+) -> Archive:
+    """Return a backup of the home, or a file, opened: by whom it was signed and what it says is good, no part is read.
+
+    Raises as `archive.reader.open_archive`.
+    """
+    from fedctl.archive.reader import open_archive
+    from fedctl.operations.backup import find, opener
+
+    trusted = opener(settings.home, passphrase_file=passphrase_file, signed_by=signed_by)
+    archive = open_archive(find(settings.home, which), trusted)
+    for line in trusted.notes:
+        note(line)
+    return archive
+
+
+def restored(source: Archive, place: Place, watch: Callable[[int], None], *, dry_run: bool) -> Restored:
+    """Restore a backup, or with `dry_run` only verify it. Raises as `operations.restore`."""
+    from fedctl.clock import Clock
+    from fedctl.operations import restore
+
+    if dry_run:
+        return restore.rehearse(source, place, watch)
+    try:
+        return restore.restore(source, place, Clock(), watch)
+    except Locked:
+        if hub_is_running(place.into):
+            raise _hub_in_the_way(place.into) from None
+        raise
+
+
 # -- agents ------------------------------------------------------------------------------------------------------
 
 
@@ -396,7 +471,8 @@ def make_agent(settings: Settings, options: AgentOptions) -> AgentLife:
         Denied: The token is no token, or ends before the agent would.
     """
     from fedctl.access.keys import KeyRing
-    from fedctl.agent.lifecycle import AgentLife, AgentPlan, Means, new_agent_id
+    from fedctl.agent.lifecycle import AgentLife
+    from fedctl.agent.plan import AgentPlan, Means, new_agent_id
     from fedctl.clock import Clock
 
     clock = Clock()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
-from fedctl.errors import Denied, DiskFull, FedctlError, UsageError
+from fedctl.errors import NO_SPACE, Denied, DiskFull, FedctlError, UsageError
 from fedctl.model.limits import check_name, check_text
 from fedctl.model.log import CATEGORIES, LEVELS
 from fedctl.model.time import parse_duration_ms
@@ -128,6 +128,7 @@ class HubOptions(msgspec.Struct, frozen=True, kw_only=True):
     origins: tuple[str, ...] = ()
     insecure: bool = False
     detach: bool = False
+    retention_every_ms: int | None = None
 
 
 class AgentOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -414,7 +415,7 @@ def _replace(target: Path, content: bytes) -> None:
 def _cannot_write(path: Path, error: OSError) -> FedctlError:
     import errno  # noqa: PLC0415  only when it failed
 
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in NO_SPACE:
         return DiskFull(f"no space left to write {str(path)!r}")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return Denied(f"{str(path)!r} may not be written: {error.strerror}")

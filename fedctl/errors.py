@@ -10,6 +10,9 @@ from __future__ import annotations
 import errno
 from typing import Any, ClassVar
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the operating system says where nothing more fits: on the disk, in a quota, or in a file (`ulimit -f`)."""
+
 
 class FedctlError(Exception):
     """Base of all errors of fedctl; itself the error for anything without a code of its own (exit 1)."""
@@ -159,7 +162,7 @@ def from_code(
 
 def from_os(error: OSError, what: str, *, hint: str | None = None) -> FedctlError:
     """Return the error that an operating system's error amounts to; `what` could not be done, in words."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in NO_SPACE:
         return DiskFull("the disk is full: the write was refused", hint="free some space and try again")
     why = f"{what}: {error.strerror or error}"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

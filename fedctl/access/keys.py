@@ -167,28 +167,54 @@ class KeyRing:
 
     def _make(self, now_ms: int, *, after: str | None = None, until_ms: int = 0) -> str:
         """Make a key whose name comes after another's, which it ends; inside `_exclusive`."""
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415  only here
-        from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415  only here
-            Encoding,
-            NoEncryption,
-            PrivateFormat,
-        )
-
         kid = _name(now_ms, after, until_ms)
-        pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        # Whole or not at all: written under a name that no reader takes for a key, then renamed.
-        for dead in self._folder.glob(f"*{_NEW}"):  # left by a process that died here: we hold the folder
-            dead.unlink(missing_ok=True)
-        unborn = self._folder / f"{kid}{_NEW}"
-        descriptor = os.open(unborn, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(descriptor, pem)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        unborn.rename(self._folder / f"{kid}{_SUFFIX}")
-        _sync(self._folder)
+        _write(self._folder, f"{kid}{_SUFFIX}")
         return kid
+
+
+def own_key(folder: Path, name: str, *, make: bool) -> Any | None:
+    """Return the Ed25519 key of that file name in the folder, which signs no token; None where there is none.
+
+    With `make` it is made. Raises `Denied` if it cannot be read or written, `Corrupt` if it is damaged.
+    """
+    path = folder / name
+    try:
+        if make and not path.exists():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with _exclusive(folder):
+                if not path.exists():
+                    _write(folder, name)
+        return _parse(path.read_bytes(), path)
+    except (FileNotFoundError, NotADirectoryError):
+        if make:
+            raise
+        return None
+    except OSError as error:
+        raise from_os(error, f"the key {path} cannot be read or made") from error
+
+
+def _write(folder: Path, name: str) -> None:
+    """Make a key in a file of that name; inside `_exclusive`."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415  only here
+    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415  only here
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+    )
+
+    pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    # Whole or not at all: written under a name that no reader takes for a key, then renamed.
+    for dead in folder.glob(f"*{_NEW}"):  # left by a process that died here: we hold the folder
+        dead.unlink(missing_ok=True)
+    unborn = folder / f"{name.rpartition('.')[0]}{_NEW}"
+    descriptor = os.open(unborn, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, pem)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    unborn.rename(folder / name)
+    _sync(folder)
 
 
 def _name(now_ms: int, after: str | None, until_ms: int) -> str:
@@ -209,7 +235,7 @@ def _parse(pem: bytes, path: Path) -> Any:
     try:
         key = load_pem_private_key(pem, password=None)
     except (ValueError, TypeError) as error:
-        raise Corrupt(f"the key {path} is damaged", hint="move it aside; tokens signed with it end") from error
+        raise Corrupt(f"the key {path} is damaged", hint="move it aside; what it signed ends to be trusted") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise Corrupt(f"the key {path} is not an Ed25519 key", hint="move it aside")
     return key

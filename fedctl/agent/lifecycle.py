@@ -14,13 +14,14 @@ import signal
 import socket
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import msgspec
 
 from fedctl import __version__
 from fedctl.agent.journal import Journal
 from fedctl.agent.memory import ANSWERED_HERE, AgentMemory
+from fedctl.agent.plan import Ending
 from fedctl.agent.socket import AgentSocket, socket_folder
 from fedctl.errors import Conflict, Denied, FedctlError, NotFound, Timeout, Unavailable, UsageError
 from fedctl.log import Log
@@ -39,12 +40,9 @@ from fedctl.wire.codec import RequestDecoder
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fedctl.access.keys import KeyRing
-    from fedctl.agent.link import Link
-    from fedctl.clock import Clock
+    from fedctl.agent.plan import AgentPlan, Means
     from fedctl.messages.base import Request
     from fedctl.model.hub import Event
-    from fedctl.recall.embedder import Embedder
 
 A = TypeVar("A")
 
@@ -58,52 +56,6 @@ _LAST_TRY_S = 1.0
 _NEVER_LOST = (Unavailable, Timeout)
 _ITS_OWN = (a.RegisterAgent, a.ReportAgent, Subscribe)
 """What an agent says to its hub of itself: nobody else says it through the agent's socket."""
-
-
-class AgentPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What an agent is to be. `agent_id` None: a new one is made. `pull_query` None: it pulls the newest."""
-
-    tenant_id: str
-    agent_id: str
-    type: str = "agent"
-    lifetime_ms: int = 300_000
-    sync_interval_ms: int = 5_000
-    pull_query: str | None = None
-    pull_limit: int = 100
-
-
-class Means(NamedTuple):
-    """What an agent needs of the world around it; `embedder` None: the hub embeds."""
-
-    link: Link
-    clock: Clock
-    access: KeyRing
-    embedder: Embedder | None = None
-    log: Log | None = None
-    home_link: Callable[[], Link | None] = lambda: None
-    """The way to the home itself, for an agent whose hub runs on it and is gone; None while one runs there."""
-
-
-class Ending(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of an agent. `exit` is the status of the process; sync times are of successful syncs.
-
-    Without another word its counts are of episodes.
-    """
-
-    agent_id: str
-    tenant_id: str
-    exit: int
-    reason: Literal["done", "expired", "stopped", "signal"]
-    lived_ms: int
-    pulled: int
-    stored: int
-    delivered: int
-    undelivered: int
-    syncs: int
-    sync_mean_ms: float | None
-    sync_max_ms: float | None
-    connection_errors: int
-    notes_undelivered: int
 
 
 class AgentLife:
@@ -432,7 +384,7 @@ class AgentLife:
     async def _subscribe(self) -> None:
         # The home itself, without a hub, sends no notices: the next sync finds what is new.
         with contextlib.suppress(Unavailable):
-            await self._link.call(Subscribe(kinds=["episode_stored", "episode_deleted"]))
+            await self._link.call(Subscribe(kinds=["episode_stored", "episode_deleted", "episodes_pruned"]))
 
     async def _keep_link(self) -> None:
         backoff_s, since_s = _BACKOFF_FIRST_S, self._clock.monotonic_s()
@@ -549,8 +501,13 @@ class AgentLife:
             with_vectors=self._memory().searches_by_meaning,
         )
         answer = await self._link.call(request)
+        restored = self._epoch not in ("", answer.epoch)
         self._cursor, self._epoch = answer.cursor, answer.epoch
         self._memory().take_in(answer.episodes, answer.deleted)
+        if restored:  # from a backup, which may be older than what was delivered
+            self._say("the hub's store was restored from a backup: it is told again what it may lack")
+            self._memory().push_again()
+            await self._push()
 
     async def _pull(self) -> None:
         memory = self._memory()
@@ -681,8 +638,3 @@ async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     tasks.clear()
-
-
-def new_agent_id(clock: Clock) -> str:
-    """Return an id for an agent that was given none."""
-    return f"agent-{clock.new_id()}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
@@ -13,6 +14,7 @@ from fedctl.model.limits import BATCH_MAX_ITEMS
 from fedctl.model.principal import Principal
 from fedctl.operations.context import Context, Recall
 from fedctl.operations.table import run
+from fedctl.store.ledger import episode_digest
 from fedctl.store.store import Store
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from fedctl.recall.embedder import Embedder
 
 A = TypeVar("A")
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 ANSWERED_HERE = (m.StoreEpisodes, m.QueryEpisodes, m.GetEpisodes, m.ListEpisodes, m.MemoryStats, m.PullEpisodes)
 """What an agent can do without its hub."""
@@ -55,6 +59,8 @@ class AgentMemory:
         self._self = Principal(tenant_id=tenant_id, role="agent", agent_id=agent_id)
         self._keeper = Principal(tenant_id=tenant_id, role="owner")
         self._undelivered: dict[str, EpisodeDraft] = {}
+        self._taken: list[str] = []
+        """What the hub has of ours: the episodes themselves are in the store here."""
         self.refused: list[Refusal] = []
         self.pulled = 0
         self.stored = 0
@@ -109,10 +115,23 @@ class AgentMemory:
             self._undelivered.pop(draft.id, None)
             if result.ok:
                 self.delivered += 1
+                if not result.deleted:
+                    self._taken.append(draft.id)
             else:
                 error = result.error or {}
                 code, message = str(error.get("code", "failure")), str(error.get("message", "refused"))
                 self.refused.append(Refusal(draft.id, from_code(code, message, hint=error.get("hint"))))
+
+    def push_again(self) -> None:
+        """Queue all that the hub ever took: its store is an older one now. What it still has it takes once."""
+        taken, self._taken = self._taken, []
+        key = self._context.store.tenants.key(self._self.tenant_id)
+        assert key is not None or not taken
+        for start in range(0, len(taken), BATCH_MAX_ITEMS):
+            ids = taken[start : start + BATCH_MAX_ITEMS]
+            found = self._context.store.episodes.by_ids((key or 0, self._self.tenant_id), ids)
+            self._undelivered |= {one: to_draft(found[one]) for one in ids if one in found}
+            self.delivered -= sum(one in found for one in ids)
 
     # -- what was pulled -----------------------------------------------------------------------------------------
 
@@ -124,10 +143,21 @@ class AgentMemory:
             batch = m.StoreEpisodes(episodes=drafts[start : start + BATCH_MAX_ITEMS], on_conflict="skip")
             results = run(self._context, self._keeper, batch).results
             new += sum(1 for one in results if one.ok and not (one.existing or one.skipped or one.deleted))
+        deleted = self._named(deleted)
         for start in range(0, len(deleted), BATCH_MAX_ITEMS):
             run(self._context, self._keeper, m.DeleteEpisodes(ids=deleted[start : start + BATCH_MAX_ITEMS]))
         self.pulled += new
         return new
+
+    def _named(self, deleted: list[str]) -> list[str]:
+        """Return ids in the place of digests: of what was erased nobody says more."""
+        if not any(_DIGEST.fullmatch(one) for one in deleted):
+            return deleted
+        store, tenant_id = self._context.store, self._keeper.tenant_id
+        key = store.tenants.key(tenant_id)
+        held = [] if key is None else store.erasures.all_ids(key)
+        digests = {episode_digest(tenant_id, one).hex(): one for one in held}
+        return [digests.get(one, one) for one in deleted]
 
     def close(self) -> None:
         """Forget everything."""

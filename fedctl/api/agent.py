@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from fedctl.agent.lifecycle import AgentLife, Ending
+    from fedctl.agent.lifecycle import AgentLife
+    from fedctl.agent.plan import Ending
     from fedctl.model.agent import Note, NoteKind
     from fedctl.model.episode import Episode, Hit, Mode
 

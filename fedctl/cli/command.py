@@ -399,9 +399,11 @@ class Group(_Framed, TyperGroup):
         if session.flags.get("version"):
             return show_version(session)
         value = super().invoke(ctx)
-        if ctx.invoked_subcommand is None:
-            show_help(ctx)
-        return value
+        return value if ctx.invoked_subcommand is not None else self.alone(ctx)
+
+    def alone(self, ctx: Any) -> Any:
+        """Show which commands there are."""
+        show_help(ctx)
 
 
 class Noun(Group):
@@ -412,6 +414,7 @@ class Noun(Group):
     def __init__(self, app: typer.Typer) -> None:
         super().__init__(str(app.info.name), str(app.info.help))
         self._infos = {str(info.name): info for info in app.registered_commands}
+        self._alone: str | None = app.__dict__.get("alone")
 
     def summaries(self) -> list[tuple[str, str]]:
         """Return the names of the commands, each with the first line of its docstring."""
@@ -427,6 +430,14 @@ class Noun(Group):
             alone.registered_commands = [self._infos[name]]
             self.commands[name] = typer.main.get_group(alone).commands[name]
         return self.commands[name]
+
+    def alone(self, ctx: Any) -> Any:
+        """Run the command that the noun stands for by itself, or show which there are."""
+        if self._alone is None:
+            return super().alone(ctx)
+        command = self.get_command(ctx, self._alone)
+        with command.make_context(self._alone, [], parent=ctx) as inner:
+            return command.invoke(inner)
 
 
 class Root(Group):
@@ -466,9 +477,11 @@ class Root(Group):
             formatter.write_dl([param.get_help_record(ctx) for param in self.get_params(ctx)])
 
 
-def noun(name: str, says: str) -> typer.Typer:
-    """Return the Typer that a noun's commands are registered with."""
-    return _typer(name=name, help=says)
+def noun(name: str, says: str, *, alone: str | None = None) -> typer.Typer:
+    """Return the Typer that a noun's commands are registered with; `alone` is the one that it is by itself."""
+    app = _typer(name=name, help=says)
+    app.__dict__["alone"] = alone
+    return app
 
 
 def _typer(**attributes: Any) -> typer.Typer:

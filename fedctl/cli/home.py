@@ -10,7 +10,7 @@ from fedctl.cli.render import Shape
 from fedctl.config import Settings
 from fedctl.errors import NoStore
 from fedctl.messages.agent import ListAgents
-from fedctl.messages.memory import MemoryStats
+from fedctl.messages.memory import MemoryStats, MemoryStatsAnswer
 
 INIT = Shape(("home", "store", "created"), ("home", "store", "created"), "home")
 STATUS_FIELDS = ("home", "store", "hub", "tenant", "episodes", "tenants", "pending_embeddings", "agents", "next")
@@ -62,7 +62,7 @@ def status(ctx: Invocation) -> None:
         for agent in agents:
             counts[agent.status] = counts.get(agent.status, 0) + 1
         document |= {
-            "store": _store(settings, stats.store_bytes) if here else None,
+            "store": _store(settings, stats) if here else None,
             "tenant": stats.tenant_id,
             "episodes": stats.episodes,
             "tenants": stats.tenants,
@@ -73,10 +73,15 @@ def status(ctx: Invocation) -> None:
     ctx.screen.one(_for_people(document) if ctx.screen.form == "table" and not ctx.session.fields else document, STATUS)
 
 
-def _store(settings: Settings, size: int) -> dict[str, Any]:
+def _store(settings: Settings, stats: MemoryStatsAnswer) -> dict[str, Any]:
     from fedctl.store.store import FILE_NAME
 
-    return {"path": str(settings.home / FILE_NAME), "size_bytes": size}
+    return {
+        "path": str(settings.home / FILE_NAME),
+        "size_bytes": stats.store_bytes,
+        "disk_free_bytes": stats.disk_free_bytes,
+        "read_only": stats.read_only,
+    }
 
 
 def _next(settings: Settings, *, episodes: int, running: bool) -> list[str]:

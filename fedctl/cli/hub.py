@@ -34,8 +34,17 @@ EVENT = Shape.of(Event, "seq", "at", "kind", "subject", "detail", key="seq")
 EVENTS = Shape.of(Event, "seq", "at", "tenant_id", "kind", "subject", "detail", key="seq")
 POLL_S = 0.05
 WATCH_LEAST_MS = 100
+RETENTION_LEAST_MS = 1000
 STOP_WAIT_MS = 10_000
 PORT_MAX = 65_535
+
+
+def _seldom(text: str) -> int:
+    ms = values.duration(text)
+    if ms < RETENTION_LEAST_MS:
+        raise UsageError(f"the shortest is {RETENTION_LEAST_MS // 1000}s, and {text} is shorter")
+    return ms
+
 
 app = noun("hub", "Run the hub that agents connect to.")
 
@@ -82,6 +91,15 @@ def start(
         list[str] | None,
         flag("--allow-origin", metavar="URL", says="A site whose pages may connect. Repeatable."),
     ] = None,
+    retention_every: Annotated[
+        int | None,
+        flag(
+            "--retention-every",
+            metavar="DUR",
+            parser=_seldom,
+            says="Carry out the tenants' retention policies that often: 1s or more.",
+        ),
+    ] = None,
     insecure: Annotated[bool, flag("--insecure", says="Listen beyond this machine without TLS.")] = False,
     detach: Annotated[bool, flag("--detach", says="Return as soon as it is ready; it goes on.")] = False,
 ) -> int:
@@ -92,6 +110,7 @@ def start(
         host=host, port=port, http_port=http_port, max_agents=max_agents, max_connections=max_connections,
         max_strangers=max_strangers, tls_cert=tls_cert, tls_key=tls_key, tls_client_ca=tls_client_ca,
         host_names=tuple(allow_host or ()), origins=tuple(allow_origin or ()), insecure=insecure, detach=detach,
+        retention_every_ms=retention_every,
     )  # fmt: skip
     from fedctl.bootstrap import run_hub
 

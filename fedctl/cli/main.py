@@ -24,8 +24,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "agent": ("agent", "Spawn agents and watch them."),
     "worker": ("worker", "Register workers, and see who is still alive."),
     "pool": ("pool", "Hand out work once, and bring it back when a worker dies."),
+    "retention": ("retention", "Say what is kept and for how long, and let the rest go."),
     "tenant": ("tenant", "See what tenants have, and limit what they may have."),
     "token": ("token", "Issue, list and revoke access tokens, and change their key."),
+    "backup": ("backup", "Make backups, check them, and forget old ones."),
+    "restore": ("restore", "Put a backup in the store's place, or make a new home of it."),
     "store": ("store", "Look after the store on disk."),
     "config": ("config", "Read and write settings."),
 }
@@ -67,7 +70,7 @@ def run(
         if _signals and not isinstance(error, FedctlError):
             code = 128 + _signals[0]
         else:
-            known = _as_ours(error)
+            known = as_ours(error)
             code = _report(session, argv, error, known)
     session.ended(code, known)
     return code
@@ -99,11 +102,23 @@ def _report(session: Session, argv: Sequence[str], error: Exception, known: Fedc
         import msgspec
 
         say(session.stderr, msgspec.json.encode({"error": known.as_dict()}).decode())
+    elif _is_quiet(session, argv):  # cron mails what it hears: one line
+        say(session.stderr, f"error: {one_line(known)}")
     else:
         say(session.stderr, f"error: {known.message}")
         if known.hint:
             say(session.stderr, f"hint: {known.hint}")
     return known.exit
+
+
+def one_line(error: FedctlError) -> str:
+    """Return what went wrong and what to do about it in one line."""
+    return error.message if error.hint is None else f"{error.message} ({error.hint})"
+
+
+def _is_quiet(session: Session, argv: Sequence[str]) -> bool:
+    """Return whether quiet was asked for, even where parsing failed before the flag was seen."""
+    return bool(session.flags.get("quiet")) or not {"-q", "--quiet"}.isdisjoint(_own_words(argv))
 
 
 def _try_to_flush(session: Session) -> None:
@@ -114,7 +129,7 @@ def _try_to_flush(session: Session) -> None:
         session.stdout.flush()
 
 
-def _as_ours(error: Exception) -> FedctlError:
+def as_ours(error: Exception) -> FedctlError:
     """Return any error as one of ours."""
     import errno
 
@@ -126,7 +141,7 @@ def _as_ours(error: Exception) -> FedctlError:
         return error
     if isinstance(error, typer.TyperException):
         return _usage(error)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in errors.NO_SPACE:
         return errors.DiskFull(f"no space left: {error}", hint="free some and try again")
     if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EROFS):
         return errors.Denied(str(error))
@@ -158,8 +173,7 @@ def _form(session: Session, argv: Sequence[str]) -> str | None:
     """Return the form asked for, even where parsing failed before the flag was seen."""
     form: str | None = session.flags.get("format")
     if form is None:
-        words = list(argv)
-        words = words[: words.index("--")] if "--" in words else words
+        words = _own_words(argv)
         for position, word in enumerate(words):
             if word in ("--json", "--jsonl"):
                 form = word[2:]
@@ -170,6 +184,12 @@ def _form(session: Session, argv: Sequence[str]) -> str | None:
     if form is None and session.settings_read:
         form = session.settings.format
     return (form or session.environ.get("FEDCTL_FORMAT") or "").lower()
+
+
+def _own_words(argv: Sequence[str]) -> list[str]:
+    """Return what is said to fedctl itself: all before `--`."""
+    words = list(argv)
+    return words[: words.index("--")] if "--" in words else words
 
 
 def main() -> NoReturn:

@@ -1,5 +1,6 @@
 """`fedctl memory`: store, search, fetch, list, delete, carry, count and re-embed episodes."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -15,9 +16,11 @@ from fedctl.errors import NotFound, UsageError, from_code
 from fedctl.messages.memory import (
     DeleteAnswer,
     DeleteEpisodes,
+    EraseEpisodesAnswer,
     ListEpisodes,
     MemoryStats,
     MemoryStatsAnswer,
+    PinEpisodes,
     QueryEpisodes,
     ReindexAnswer,
     StoreEpisodes,
@@ -31,7 +34,9 @@ HIT = Shape(
     ("rank", "score", *EPISODE.fields, "match"), ("rank", "score", "id", "agent_id", "reward", "task", "output"), "id"
 )
 EXPLAINED = ("match.semantic", "match.alone", "match.keyword", "match.reward", "match.index")
-DELETION = Shape(("deleted", "ids", "missing", "dry_run"), ("deleted", "missing", "dry_run"), "ids")
+DELETION = Shape(
+    ("deleted", "ids", "missing", "dry_run", "complete", "backups", "notes"), ("deleted", "missing", "dry_run"), "ids"
+)
 IMPORT_FIELDS = ("lines", "imported", "existing", "skipped", "deleted", "rejected", "pending_embeddings")
 IMPORT = Shape(IMPORT_FIELDS, IMPORT_FIELDS, "imported")
 EXPORT = Shape(("path", "episodes", "size_bytes"), ("path", "episodes", "size_bytes"), "path")
@@ -210,11 +215,15 @@ def get(ctx: Invocation, ids: EpisodeId) -> None:
     """Show episodes by id: one as an object, several as a list."""
     with ctx.caller() as caller:
         episodes, missing = paging.get_all(caller, ids)
+    _show(ctx, ids, episodes)
+    _check_missing(missing)
+
+
+def _show(ctx: Invocation, ids: list[str], episodes: list[Episode]) -> None:
     if len(set(ids)) > 1 and episodes:
         ctx.screen.many(episodes, EPISODE)
     elif episodes:
         ctx.screen.one(episodes[0], EPISODE)
-    _check_missing(missing)
 
 
 @verb(
@@ -260,17 +269,27 @@ def delete(
     session: OfSession = None,
     task: OfTask = None,
     where: Where = None,
-) -> None:
+    hard: Annotated[
+        bool, flag("--hard", says="Erase: afterwards no byte of them is in the home. Also what was deleted before.")
+    ] = False,
+) -> int:
     """Delete episodes by id, or all that a filter names (which asks first).
 
-    A deleted id does not come back: what is pushed under it again is not stored.
+    A deleted id does not come back: what is pushed under it again is not stored. With --hard it does not come back
+    with an older backup either, and the answer lists the backups that may hold it; exit code 3 says that something
+    must be finished later, by the same command, a hub, or whoever prunes or checks the store next.
     """
     wanted = _filter(min_reward, since, until, agent, session, task, where)
     if bool(ids) != wanted.is_empty:
         hint = "fedctl memory delete ID..., or with filters such as --until 90d"
         raise UsageError("give ids or filters, not both" if ids else "what is to be deleted?", hint=hint)
+    answers: Sequence[DeleteAnswer | EraseEpisodesAnswer]
     with ctx.caller(unhurried=True) as caller:
-        if ids:
+        if hard:
+            from fedctl.cli.erasing import erase_episodes
+
+            answers = erase_episodes(ctx, caller, ids or [], wanted)
+        elif ids:
             parts = [ids[start : start + BATCH_MAX_ITEMS] for start in range(0, len(ids), BATCH_MAX_ITEMS)]
             answers = [caller.call(DeleteEpisodes(ids=part, dry_run=ctx.dry_run)) for part in parts]
         else:
@@ -279,10 +298,14 @@ def delete(
     missing = [one for answer in answers for one in answer.missing]
     total = answers[0].total if ctx.dry_run and not ids else None
     document = {"deleted": total or len(gone), "ids": gone, "missing": missing, "dry_run": ctx.dry_run}
+    erased = answers[-1] if hard else None
+    if isinstance(erased, EraseEpisodesAnswer):
+        document |= {"complete": erased.complete, "backups": erased.backups, "notes": erased.notes}
     if ctx.screen.form == "table" and not ctx.session.fields:
         del document["ids"]  # there may be thousands: a person wants to know how many
     ctx.screen.done(document, DELETION)
     _check_missing(missing)
+    return 3 if isinstance(erased, EraseEpisodesAnswer) and not (erased.complete or ctx.dry_run) else 0
 
 
 def _delete_filtered(ctx: Invocation, caller: Caller, request: DeleteEpisodes) -> list[DeleteAnswer]:
@@ -294,6 +317,28 @@ def _delete_filtered(ctx: Invocation, caller: Caller, request: DeleteEpisodes) -
     while answers[-1].more:
         answers.append(caller.call(request))
     return answers
+
+
+@verb(app, shape=EPISODE, examples=["fedctl memory pin 019a...", "fedctl memory list --ids | xargs fedctl memory pin"])
+def pin(ctx: Invocation, ids: EpisodeId) -> None:
+    """Keep episodes, whatever the policy of `fedctl retention` says."""
+    _pin(ctx, ids, pinned=True)
+
+
+@verb(app, shape=EPISODE, examples=["fedctl memory unpin 019a..."])
+def unpin(ctx: Invocation, ids: EpisodeId) -> None:
+    """Let the policy decide about episodes again."""
+    _pin(ctx, ids, pinned=False)
+
+
+def _pin(ctx: Invocation, ids: list[str], *, pinned: bool) -> None:
+    with ctx.caller() as caller:
+        for start in range(0, len(ids), BATCH_MAX_ITEMS):
+            caller.call(PinEpisodes(ids=ids[start : start + BATCH_MAX_ITEMS], pinned=pinned))
+        episodes, missing = paging.get_all(caller, ids)
+    if not (ctx.settings.quiet and ctx.screen.form == "table"):
+        _show(ctx, ids, episodes)
+    _check_missing(missing)
 
 
 @verb(

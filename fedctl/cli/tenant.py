@@ -1,4 +1,4 @@
-"""`fedctl tenant`: what tenants have, and what they may have."""
+"""`fedctl tenant`: what tenants have, what they may have, and how one goes."""
 
 from typing import Annotated, Any
 
@@ -7,10 +7,15 @@ from fedctl.cli.command import Invocation, noun, verb
 from fedctl.cli.options import argument, flag
 from fedctl.cli.render import Shape
 from fedctl.errors import UsageError
-from fedctl.messages.tenant import GetTenant, ListTenants, SetTenant
+from fedctl.messages.tenant import GetTenant, ListTenants, SetTenant, TenantErasure
 from fedctl.model.tenant import Tenant
 
 TENANT = Shape.of(Tenant)
+ERASURE = Shape(
+    TenantErasure.__struct_fields__,
+    tuple(name for name in TenantErasure.__struct_fields__ if name not in ("backups", "notes")),
+    "tenant_id",
+)
 NAME = argument("NAME", "The tenant.", values.name_of("tenant"))
 
 app = noun("tenant", "See what tenants have, and limit what they may have.")
@@ -73,3 +78,27 @@ def set_(
         raise UsageError("say what to limit: --max-episodes, --max-bytes or --rate")
     with ctx.caller(writes=True) as caller:
         ctx.screen.done(caller.call(SetTenant(name=name, **limits)).tenant, TENANT)
+
+
+@verb(
+    app,
+    shape=ERASURE,
+    asks=True,
+    dry_run=True,
+    examples=["fedctl tenant erase acme --dry-run", "fedctl tenant erase acme --yes --json | jq '.backups[].path'"],
+)
+def erase(ctx: Invocation, name: Annotated[str, NAME]) -> int:
+    """Erase a tenant and all that it has, for good: afterwards no byte of its text is in the home.
+
+    Its tokens are worthless and its sessions end at once. What is pushed again under an id that it had is not stored,
+    and neither comes back with an older backup; a new tenant may have the name. Backups are not changed: those that
+    still hold it are listed. Logs of a hub may name the tenant, and hold none of its text.
+
+    Whatever ends it early, the same command goes on where it was. Exit code 3: something must be finished later, by
+    the same command, or by the hub or whoever prunes or checks the store next.
+    """
+    from fedctl.cli.erasing import erase_tenant
+
+    erasure = erase_tenant(ctx, name)
+    ctx.screen.done(erasure, ERASURE)
+    return 0 if erasure.complete or erasure.dry_run else 3

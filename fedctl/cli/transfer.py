@@ -16,7 +16,7 @@ from fedctl.cli import intake, sources
 from fedctl.cli.progress import Progress
 from fedctl.cli.render import counted
 from fedctl.client import paging
-from fedctl.errors import Conflict, Denied, DiskFull, FedctlError, Unavailable, UsageError
+from fedctl.errors import NO_SPACE, Conflict, Denied, DiskFull, FedctlError, Unavailable, UsageError
 from fedctl.messages.memory import EmbedPending, ListEpisodes, Reindex, ReindexAnswer
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def cannot_write(path: str, error: OSError) -> FedctlError:
     """Return what it means that a file cannot be written."""
     import errno
 
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in NO_SPACE:
         return DiskFull(f"no space left to write {path!r}")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return Denied(f"{path!r} may not be written: {error.strerror}")

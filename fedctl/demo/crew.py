@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from fedctl.agent.lifecycle import Ending
+from fedctl.agent.plan import Ending
 from fedctl.api import EphemeralAgent
 from fedctl.demo.work import MODULES_WITH_DOCTESTS
 

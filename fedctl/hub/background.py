@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from fedctl.errors import FedctlError
-from fedctl.operations import embedding, index
+from fedctl.operations import embedding, erasure, index
 from fedctl.recall import graph
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SLICE_S = 0.25
 """How long one stretch of embedding lasts before the thread looks around."""
 CHECKPOINT_EVERY_S = 1.0
+ERASE_EVERY_S = 5.0
 IDLE_S = 1.0
 """How long nobody must have asked anything before upkeep begins."""
 UPKEEP_AT_LEAST_EVERY_S = 30.0
@@ -44,6 +45,8 @@ class Background:
         self._checkpoint_at_s = 0.0
         self._embed_at_s = 0.0
         self._graph_at_s = 0.0
+        self._erase_at_s = 0.0
+        self._erasing = False
         self._graphs_due = True
         self._building: tuple[index.GraphJob, graph.Build] | None = None
         self._failed: set[int] = set()
@@ -73,6 +76,7 @@ class Background:
             self._wake.clear()
             remaining = self._embed()
             self._checkpoint()
+            self._finish_erasures()
             busy = self._upkeep() if not remaining else False
             self._tend_graphs()
             if not remaining and not busy:
@@ -86,7 +90,9 @@ class Background:
         if self._dirty or self._checkpoint_due or self._building is not None:
             return CHECKPOINT_EVERY_S
         now_s = self._context.clock.monotonic_s()
-        due_s = [at_s for at_s in (self._embed_at_s, self._graph_at_s if self._graphs_due else 0.0) if at_s > now_s]
+        graph_at_s = self._graph_at_s if self._graphs_due else 0.0
+        erase_at_s = self._erase_at_s if self._erasing else 0.0
+        due_s = [at_s for at_s in (self._embed_at_s, graph_at_s, erase_at_s) if at_s > now_s]
         return min(due_s) - now_s if due_s else None
 
     def _warm_up(self) -> None:
@@ -100,6 +106,7 @@ class Background:
             self._log.basic("error.warm_up", error=error.message)
         # What a hub that was killed left of its index files: at a million vectors one half-made generation is 800 MB.
         self._guarded("sweep", lambda: index.sweep_files(self._context))
+        self._context.store.make_reserve()
 
     def _embed(self) -> int:
         """Embed for a slice; return how many episodes still wait (0 also while there is a reason to leave it)."""
@@ -130,6 +137,15 @@ class Background:
         self._guarded("checkpoint", lambda: self._context.store.checkpoint(truncate=False))
         self._done("store.checkpoint", now_s)
 
+    def _finish_erasures(self) -> None:
+        """Go on with what somebody began to erase and did not end: killed, or held up by a reader of the log."""
+        now_s = self._context.clock.monotonic_s()
+        if now_s < self._erase_at_s:
+            return
+        self._erase_at_s = now_s + ERASE_EVERY_S
+        self._guarded("erasure", lambda: erasure.finish(self._context, budget_ms=round(SLICE_S * 1000)))
+        self._erasing = self._guarded("erasure", self._context.store.erasures.any_open)
+
     def _upkeep(self) -> bool:
         """Bring index files and words up to date when nobody waits; return whether there may be more to do."""
         now_s = self._context.clock.monotonic_s()
@@ -141,6 +157,7 @@ class Background:
         busy = self._guarded("upkeep", lambda: index.maintain(self._context))
         self._done("index.upkeep", now_s, more=busy)
         self._dirty = self._dirty or busy
+        self._context.store.make_reserve()
         self._graphs_due = True
         return busy
 

@@ -18,10 +18,12 @@ from fedctl.messages.memory import StoreAnswer, StoreEpisodes
 from fedctl.model.limits import BATCH_MAX_ITEMS
 from fedctl.model.principal import Principal
 from fedctl.operations.table import OPERATIONS
+from fedctl.store.room import NoRoomError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fedctl.errors import FedctlError
     from fedctl.log import Log
     from fedctl.model.episode import EpisodeDraft
     from fedctl.operations.context import Context
@@ -106,10 +108,15 @@ def carry_out_together(context: Context, jobs: list[Job], log: Log) -> None:
             start = end
         return
     for job in jobs:
-        if context.store.spoilt or isinstance(joint.error, DiskFull | Corrupt):
+        if context.store.spoilt or undoes_all(joint.error):
             job.error = joint.error  # the whole transaction is undone, and with `spoilt` then done again
         else:
             carry_out(context, job, log)  # one of them must have been the reason: the others are not to suffer
+
+
+def undoes_all(error: FedctlError | None) -> bool:
+    """Return whether SQLite may have undone the whole transaction with the request that ended so."""
+    return isinstance(error, DiskFull | Corrupt) and not isinstance(error, NoRoomError)
 
 
 def _signed(drafts: list[EpisodeDraft], agent_id: str | None) -> list[EpisodeDraft]:

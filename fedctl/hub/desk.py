@@ -249,7 +249,7 @@ class Desk:
 
     def happened(self, events: list[Event]) -> None:
         """Ask again for those who wait for what these events may have brought; take over limits that were set."""
-        if any(event.kind == "tenant_changed" for event in events):
+        if any(event.kind in ("tenant_changed", "tenant_erased") for event in events):
             self._rates.reload()
         self._waiting.happened(events)
 

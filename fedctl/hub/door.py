@@ -9,6 +9,7 @@ import msgspec
 from fedctl.errors import Denied, FedctlError, Unavailable
 from fedctl.model.limits import check_name
 from fedctl.model.principal import Principal
+from fedctl.store.ledger import tenant_digest
 
 if TYPE_CHECKING:
     from fedctl.access.tokens import Verified
@@ -52,7 +53,7 @@ class Door:
         """Return who a token speaks for; `Denied` when it is not good or was revoked."""
         try:
             verified = self._context.access.verify(token, self._context.clock.now_ms())
-            revoked = self._context.store.tokens.is_revoked(verified.principal.token_id or "")
+            revoked = self._is_revoked(verified)
         except Denied:
             raise
         except FedctlError as error:  # a damaged key, a store that fails: not for strangers to read
@@ -61,6 +62,15 @@ class Door:
         if revoked:
             raise Denied("the token was revoked", hint="issue a new one: fedctl token issue")
         return verified
+
+    def _is_revoked(self, verified: Verified) -> bool:
+        store = self._context.store
+        token_id, tenant_id = verified.principal.token_id or "", verified.principal.tenant_id
+        if store.erasures.tenant_erased_at_ms(tenant_digest(tenant_id)) is None:
+            return store.tokens.is_revoked(token_id)
+        # Of a tenant that was erased only what was issued since is good, and that this store knows of.
+        known = store.tokens.get(token_id)
+        return known is None or known.revoked_at is not None
 
     @staticmethod
     def _owner(hello: Hello) -> Principal:

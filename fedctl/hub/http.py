@@ -35,14 +35,20 @@ class Pages:
         *,
         healthy: Callable[[], bool],
         ready: Callable[[], bool],
+        read_only: Callable[[], bool],
         stats: Callable[[], Awaitable[HubStats]],
         figures: Figures,
         gate: Gate,
         verify: Callable[[str], Verified],
     ) -> None:
-        """Keep where each page's content comes from; `verify` returns who a token speaks for, or raises `Denied`."""
+        """Keep where each page's content comes from.
+
+        `verify` returns who a token speaks for, or raises `Denied`; `read_only` whether writes are refused because the
+        disk is nearly full.
+        """
         self._healthy = healthy
         self._ready = ready
+        self._read_only = read_only
         self._stats = stats
         self._figures = figures
         self._gate = gate
@@ -59,7 +65,7 @@ class Pages:
             return response
         path = request.path.partition("?")[0]
         if path == "/health":
-            return _state(good=self._healthy())
+            return _state(good=self._healthy(), read_only=self._read_only())
         if path == "/ready":
             return _state(good=self._ready())
         if path in ("/stats", "/metrics"):
@@ -169,7 +175,7 @@ def respond(status: HTTPStatus, body: str | bytes, content_type: str = _TEXT) ->
     return Response(status.value, status.phrase, headers, data)
 
 
-def _state(*, good: bool) -> Response:
-    if good:
-        return respond(HTTPStatus.OK, b'{"status":"ok"}', _JSON)
-    return respond(HTTPStatus.SERVICE_UNAVAILABLE, b'{"status":"unavailable"}', _JSON)
+def _state(*, good: bool, read_only: bool = False) -> Response:
+    # Anybody may ask: how much is free is told to those who may see the figures.
+    body = {"status": "ok" if good else "unavailable"} | ({"read_only": True} if read_only else {})
+    return respond(HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE, msgspec.json.encode(body), _JSON)

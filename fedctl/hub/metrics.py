@@ -64,6 +64,11 @@ def _of_store(stats: HubStats) -> Iterator[list[str]]:
     )  # fmt: skip
     yield _one("gauge", "fedctl_store_bytes", "The database and its write-ahead log.", stats.store_bytes)
     yield _one("gauge", "fedctl_wal_bytes", "The write-ahead log.", stats.wal_bytes)
+    yield _one("gauge", "fedctl_disk_free_bytes", "Free on the disk that holds the store.", stats.disk_free_bytes)
+    yield _one(
+        "gauge", "fedctl_store_read_only", "1 while writes are refused because the disk is nearly full.",
+        stats.read_only,
+    )  # fmt: skip
 
 
 def _of_process(stats: HubStats, totals: Totals) -> Iterator[list[str]]:

@@ -25,7 +25,8 @@ class HubServerOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     `host_names` are further names under which clients reach the hub: the `Host` header must name the bound address,
     the machine, or one of them; `origins` are other sites whose pages may come in. `max_connections` is over the
-    network in all; `max_strangers` is of one address, of those that have not said who they are yet.
+    network in all; `max_strangers` is of one address, of those that have not said who they are yet. Every
+    `retention_every_s` the tenants' policies are carried out; None: never by itself.
     """
 
     home: Path
@@ -42,6 +43,7 @@ class HubServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     version: str = __version__
     host_names: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
+    retention_every_s: float | None = None
 
 
 def is_loopback(host: str) -> bool:

@@ -29,6 +29,7 @@ from fedctl.hub.events import Feed, Subscribers
 from fedctl.hub.guests import Guests, Listener, counting
 from fedctl.hub.http import Gate, Pages
 from fedctl.hub.jobs import Job, Readers
+from fedctl.hub.keeper import Keeper
 from fedctl.hub.links import HELLO_TIMEOUT_S, HubConnection, UnixLink, serve_websocket
 from fedctl.hub.options import HubServerOptions
 from fedctl.hub.peer import Link, Peer, Unsent
@@ -136,6 +137,11 @@ class Hub:
             raise Unavailable("the hub is still starting", hint="try again in a moment")
         return msgspec.structs.replace(self._info, ready=self._ready)
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the hub is about to end."""
+        return self._stopping is not None and self._stopping.is_set()
+
     def stats(self) -> HubStats:
         """Return the figures of the process; the store's are zero."""
         return msgspec.structs.replace(
@@ -228,6 +234,7 @@ class Hub:
             key_ends=self._context.access.ends_ms,
         )
         settle = functools.partial(self._on_loop, self._settle)
+        every_s = self._options.retention_every_s
         forks = [self._fork() for _ in range(READER_THREADS + 3)]
         self._readers = Readers(forks[3:], settle, self._log)
         self._writer = Writer(
@@ -250,6 +257,7 @@ class Hub:
             max_agents=self._options.max_agents,
             version=self._options.version,
         )
+        self._keeper = None if every_s is None else Keeper(self._fork(), every_s=every_s, log=self._log)
         self._background = Background(forks[1], idle_s=self._idle_s, log=self._log)
         self._feed = Feed(forks[2], functools.partial(self._on_loop, self._changed), self._log)
 
@@ -331,6 +339,7 @@ class Hub:
         pages = Pages(
             healthy=lambda: self._failure is None,
             ready=lambda: self._ready,
+            read_only=lambda: self._context.store.space()[1],
             stats=self._ask_stats,
             figures=self._figures,
             gate=self._gate,
@@ -432,7 +441,8 @@ class Hub:
         assert self._loop is not None
         self._sweeper.stop()
         self._refusals.flush()
-        parts = (self._background, self._feed, self._readers, self._writer)
+        keeper = () if self._keeper is None else (self._keeper,)
+        parts = (*keeper, self._background, self._feed, self._readers, self._writer)
         for part in parts:
             part.stop()
         # The background may be in the middle of a slice of embedding, which nothing interrupts.

@@ -14,6 +14,7 @@ from fedctl.errors import FedctlError
 from fedctl.messages.agent import ReportAgent
 from fedctl.model.agent import FINAL_SYNC_GRACE_MS
 from fedctl.model.time import from_rfc3339
+from fedctl.store.ledger import tenant_digest
 from fedctl.wire import frames
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class Sweeper:
                 self._set_deadline(each)
 
     def changed(self, events: list[Event]) -> None:
-        """Look through what was committed for tokens that were revoked and keys that were rotated."""
+        """Look through what was committed for tokens revoked, keys rotated and tenants erased."""
         for event in events:
             if event.kind == "key_rotated":
                 self._look_at_keys()
@@ -147,6 +148,21 @@ class Sweeper:
                 for peer in tuple(self._by_token.get(event.subject, ())):
                     self._log.basic("session.revoked", tenant=event.tenant_id, token=event.subject)
                     peer.end(frames.REVOKED, "the token was revoked")
+            if event.kind == "tenant_erased":
+                self._end_tenant(event.subject)
+
+    def _end_tenant(self, digest: str) -> None:
+        """End the sessions of a tenant that was erased: those by its tokens, and those of its agents."""
+        of_tokens = {peer for peers in self._by_token.values() for peer in peers}
+        for key in [one for one in self._lives if tenant_digest(one[0]).hex() == digest]:
+            del self._lives[key]
+        for peer in of_tokens | {peer for peers in self._peers.values() for peer in peers}:
+            tenants = {tenant for tenant, _ in peer.agents}
+            if peer.principal is not None and peer.principal.token_id is not None:
+                tenants.add(peer.principal.tenant_id)
+            if any(tenant_digest(tenant).hex() == digest for tenant in tenants):
+                self._log.basic("session.revoked", agent=None, error="its tenant was erased")
+                peer.end(frames.REVOKED, "the tenant was erased")
 
     def _look_at_keys(self) -> None:
         """Let sessions end with the key that signed their token: it may have been rotated out, or taken away."""

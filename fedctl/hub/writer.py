@@ -10,8 +10,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from fedctl.errors import Corrupt, DiskFull, Failure, FedctlError, Unavailable
-from fedctl.hub.coalesce import bundles, carry_out_together
+from fedctl.errors import DiskFull, Failure, FedctlError, Unavailable
+from fedctl.hub.coalesce import bundles, carry_out_together, undoes_all
 from fedctl.hub.jobs import Budget, Job, internal
 from fedctl.hub.turns import Turns
 from fedctl.messages.memory import StoreAnswer
@@ -143,12 +143,12 @@ class Writer:
         Savepoints cost a third of it all, and few requests fail once they have begun to write: so all is tried
         without them first, and done again with them when one did.
         """
-        with self._context.store.write(apart=apart):
+        with self._context.store.write(apart=apart, admitted=True):  # each request is asked for itself
             for bundle in bundles(group):
                 for job in bundle:
                     job.answer = job.error = None
                 carry_out_together(self._context, bundle, self._log)
-                lost = next((job.error for job in bundle if isinstance(job.error, DiskFull | Corrupt)), None)
+                lost = next((job.error for job in bundle if undoes_all(job.error)), None)
                 if lost is not None:
                     # SQLite may have rolled everything back by itself: what came before is not safe either.
                     raise _GroupLostError(lost)  # out of the transaction, so that it is undone

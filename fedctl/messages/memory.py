@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from fedctl.messages.base import Answer, Request
+from fedctl.model.backup import Backup
 from fedctl.model.episode import Episode, EpisodeDraft, EpisodeFilter, Hit, Mode
 
 
@@ -118,6 +119,49 @@ class DeleteEpisodes(Request[DeleteAnswer], frozen=True, kw_only=True, tag="memo
     dry_run: bool = False
 
 
+class PinAnswer(Answer, frozen=True, kw_only=True):
+    """`changed` ids were not as they are to be, `missing` ones are no episodes."""
+
+    changed: list[str]
+    missing: list[str]
+
+
+class PinEpisodes(Request[PinAnswer], frozen=True, kw_only=True, tag="memory.pin"):
+    """Pin up to 1,000 episodes, so that no policy removes them, or with `pinned` false unpin them."""
+
+    ids: list[str]
+    pinned: bool = True
+
+
+class EraseEpisodesAnswer(Answer, frozen=True, kw_only=True):
+    """As `DeleteAnswer`. `complete`: no byte of what was erased is in the home any more; if not, `notes` say why.
+
+    `backups` are those that still hold something of the tenant, and those that nobody can look into: to operators.
+    """
+
+    deleted: list[str]
+    missing: list[str]
+    more: bool
+    total: int | None
+    complete: bool
+    backups: list[Backup] = []
+    notes: list[str] = []
+
+
+class EraseEpisodes(Request[EraseEpisodesAnswer], frozen=True, kw_only=True, tag="memory.erase"):
+    """Delete for good by ids, those of deleted episodes too, or by a filter that is not empty: at most 1,000 a call.
+
+    The last call, or one with neither, also clears away what is left in files, for about `budget_ms`; `defer` says
+    that another call follows.
+    """
+
+    ids: list[str] = []
+    filter: EpisodeFilter | None = None
+    dry_run: bool = False
+    defer: bool = False
+    budget_ms: int = 1000
+
+
 class PullAnswer(Answer, frozen=True, kw_only=True):
     """A page of what happened to the tenant's memory.
 
@@ -163,7 +207,8 @@ class IndexStats(msgspec.Struct, frozen=True, kw_only=True):
 class MemoryStatsAnswer(Answer, frozen=True, kw_only=True):
     """Counts of one tenant's memory; `tenants` counts all tenants of the store for its owner, else 1.
 
-    `cut_episodes` are so long that their ends are found by words only.
+    `cut_episodes` are so long that their ends are found by words only. `read_only`: writes are refused, because the
+    disk is nearly full.
     """
 
     tenant_id: str
@@ -174,6 +219,8 @@ class MemoryStatsAnswer(Answer, frozen=True, kw_only=True):
     cut_episodes: int
     index: IndexStats
     store_bytes: int
+    disk_free_bytes: int = 0
+    read_only: bool = False
 
 
 class MemoryStats(Request[MemoryStatsAnswer], frozen=True, kw_only=True, tag="memory.stats"):

@@ -19,11 +19,16 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CheckAnswer(Answer, frozen=True, kw_only=True):
-    """What was checked and what was found; clean when `findings` is empty."""
+    """What was checked and what was found; clean when `findings` is empty.
+
+    `read_only`: writes are refused, because the disk is nearly full.
+    """
 
     checks: list[str]
     findings: list[Finding]
     episodes: int
+    disk_free_bytes: int = 0
+    read_only: bool = False
 
 
 class CheckStore(Request[CheckAnswer], frozen=True, kw_only=True, tag="store.check"):

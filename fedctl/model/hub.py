@@ -7,9 +7,11 @@ from typing import Any, Literal
 import msgspec
 
 EventKind = Literal[
-    "episode_stored", "episode_deleted", "agent_status", "agent_synced", "agent_note", "agent_error", "token_revoked",
-    "key_rotated", "tenant_changed", "worker_status", "items_pushed", "items_claimed", "items_done", "items_released",
-    "items_poisoned", "items_purged", "pool_paused", "pool_resumed",
+    "episode_stored", "episode_deleted", "episode_pinned", "episodes_pruned",
+    "agent_status", "agent_synced", "agent_note", "agent_error", "token_revoked",
+    "key_rotated", "tenant_changed", "tenant_erased", "worker_status", "items_pushed", "items_claimed",
+    "items_done", "items_released", "items_poisoned", "items_purged", "pool_paused", "pool_resumed",
+    "retention_set", "retention_pruned",
 ]  # fmt: skip
 
 
@@ -44,7 +46,8 @@ class HubStats(msgspec.Struct, frozen=True, kw_only=True):
 
     `items` is by status, over all tenants. `index_age_s`: how long ago that index file was brought up to date which
     lags behind most, 0 when none does. `queued` is what waits for the hub's threads (`write`, `read`), `in_flight`
-    what has not been answered, with what they are busy with; `refusals` by reason.
+    what has not been answered, with what they are busy with; `refusals` by reason. `read_only`: writes are refused,
+    because the disk is nearly full.
     """
 
     connected_agents: int
@@ -67,6 +70,8 @@ class HubStats(msgspec.Struct, frozen=True, kw_only=True):
     queued: dict[str, int] = {}
     in_flight: int = 0
     refusals: dict[str, int] = {}
+    disk_free_bytes: int = 0
+    read_only: bool = False
 
 
 class HubInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -29,6 +29,11 @@ class HubSide(Protocol):
         """Return where it listens."""
         ...
 
+    @property
+    def stopping(self) -> bool:
+        """Whether it is about to end: what takes long leaves off."""
+        ...
+
     def stats(self) -> HubStats:
         """Return its figures; those of the store are filled in by the operation."""
         ...

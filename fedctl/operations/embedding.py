@@ -27,6 +27,7 @@ OVERLAP_TOKENS = 64
 PIECES_MAX = 64
 """Some 12,000 tokens of an episode are searched by meaning, all of it by words; `memory stats` counts longer ones."""
 MODEL_SETTING = "model"
+_CHECKED_AT_ONCE = 5000
 
 
 def active_model(ctx: Context) -> Model | None:
@@ -77,6 +78,7 @@ def embed_pending(ctx: Context, *, budget_s: float | None, tenant_key: int | Non
         waiting = _next(ctx, size) if tenant_key is None else ctx.store.embeddings.queued(tenant_key, size)
         if not waiting:
             return 0
+        ctx.store.check_room_for(0)  # before the work, not after it
         _embed(ctx, waiting, size, threads)
         if deadline is not None and ctx.clock.monotonic_s() >= deadline:
             return ctx.store.embeddings.pending(tenant_key)
@@ -88,6 +90,17 @@ def _next(ctx: Context, size: int) -> list[Queued]:
     chosen = random.sample(tenants, min(size, len(tenants)))
     lines = [ctx.store.embeddings.queued(key, -(-size // len(chosen))) for key in chosen]
     return [one for round_ in zip_longest(*lines) for one in round_ if one is not None]
+
+
+def unsound(ctx: Context, tenant_key: int, model: Model) -> list[int]:
+    """Return the sequences of the tenant's episodes that have a vector of another length, or that is none of norm 1."""
+    found: dict[int, None] = {}
+    after = 0
+    while rows := ctx.store.embeddings.after(tenant_key, model.key, after, _CHECKED_AT_ONCE):
+        sound = index.are_sound([blob for _, _, blob in rows], model.dim)
+        found |= {seq: None for (_, seq, _), good in zip(rows, sound, strict=True) if not good}
+        after = rows[-1][0]
+    return list(found)
 
 
 def bulk_threads() -> int:

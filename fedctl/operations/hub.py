@@ -29,6 +29,7 @@ def stats(ctx: Context, _who: Principal, _request: h.GetHubStats) -> h.HubStatsA
     """Return the hub's figures together with the store's: what is counted as it comes, or counted out seldom."""
     hub = _hub(ctx)
     pools, items = hub.seldom("items", ctx.store.pools.count_everywhere)
+    free_bytes, read_only = ctx.store.space()
     return h.HubStatsAnswer(
         stats=msgspec.structs.replace(
             hub.stats(),
@@ -40,6 +41,8 @@ def stats(ctx: Context, _who: Principal, _request: h.GetHubStats) -> h.HubStatsA
             index_age_s=ctx.store.indexes.most_outdated_ms(ctx.clock.now_ms()) / 1000,
             pools=pools,
             items=items,
+            disk_free_bytes=free_bytes,
+            read_only=read_only,
         )
     )
 

@@ -37,6 +37,9 @@ DEAD_SHARE = 0.2
 GRAPH_ROWS = 40_000
 """From so many vectors on a tenant has a graph: between 20,000, where a whole hybrid query gains 12 %, and 50,000,
 where it gains 23 % (30 % at 100,000), by `scripts/bench_memory.py --only graph`."""
+_KEY_BYTES = 8
+_GRAPH_BYTES = 200
+"""What a vector takes beside its numbers: its key in a flat file, and in a graph its links."""
 GRAPH_BEHIND_ROWS = 10_000
 GRAPH_BEHIND_SHARE = 0.1
 """A graph is added to when it lacks more than both: what it lacks is searched exactly, 4 ms in 100,000."""
@@ -78,6 +81,21 @@ def maintain(ctx: Context) -> bool:
             with ctx.store.write():
                 busy = ctx.store.episodes.merge_words(tenant_key) or busy
     return busy
+
+
+def erase(ctx: Context, tenant_key: int) -> bool:
+    """Take away all of a tenant's index files; False when somebody is writing at them, and it is to be done later."""
+    for opened in (ctx.recall.open_parts, ctx.recall.open_graphs):
+        for place in [one for one in opened if one[0] == tenant_key]:
+            opened.pop(place, None)
+    with _maintenance(ctx) as mine:
+        if not mine:
+            return False
+        with ctx.store.write():
+            ctx.store.erasures.remove_index(tenant_key)
+        if ctx.recall.has_index:
+            ctx.recall.index.remove_all(tenant_key)
+        return True
 
 
 def compact(ctx: Context, tenant_key: int, *, rewrite: bool = False) -> bool:
@@ -149,11 +167,14 @@ def _append(ctx: Context, tenant_key: int, model: Model, snapshot: SnapshotRow |
     full = True
     while full and (rows := ctx.store.embeddings.after(tenant_key, model.key, through, APPEND_ROWS)):
         try:
+            ctx.store.check_room_for(len(rows) * (model.dim * 2 + _KEY_BYTES))
             unpublished.append(ctx.recall.index.append(files, vectors, rows, model.dim))
-        except OSError as error:
+        except (OSError, DiskFull) as error:
             if snapshot is None:  # a full disk needs the room
                 ctx.recall.index.remove(files)
-            raise from_os(error, f"the index file {files.vectors} cannot be written") from error
+            if isinstance(error, OSError):
+                raise from_os(error, f"the index file {files.vectors} cannot be written") from error
+            raise
         vectors += len(rows)
         through = rows[-1][0]
         # What comes in meanwhile is the next run's: blocks of a few rows each would never end.
@@ -294,6 +315,7 @@ def _graph_job(ctx: Context, tenant_key: int, model: Model, snapshot: SnapshotRo
     if snapshot.vectors - covered <= max(GRAPH_BEHIND_ROWS, GRAPH_BEHIND_SHARE * covered):
         return None
     files = folder.files(tenant_key, model.key, snapshot.generation)
+    ctx.store.check_room_for(snapshot.vectors * (model.dim * 2 + _GRAPH_BYTES))
     generation = ctx.clock.new_id()
     plan = graph.Plan(
         base=None if row is None else str(folder.graph_path(tenant_key, model.key, row.generation)),

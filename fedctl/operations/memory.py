@@ -26,7 +26,7 @@ from fedctl.operations import embedding, index
 from fedctl.operations.sieve import Sieve
 from fedctl.operations.tenant import Room
 from fedctl.recall import rank, text
-from fedctl.recall.index import FileLostError
+from fedctl.recall.index import NORM_TOLERANCE, FileLostError
 from fedctl.store.database import WordsDamagedError
 from fedctl.store.memory import NewEpisode, size_of
 
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 QUERY_EMBED_BUDGET_S = 2.0
 """How long a query without a hub embeds what still waits, before it searches."""
-_NORM_TOLERANCE = 0.02
 _EMBED_MAX_TEXTS = 64
 _NOBODY = -1
 """The key of a tenant that has nothing yet."""
@@ -137,7 +136,9 @@ def _store_rows(
     if not good:
         return [_refused(draft.id, row) for draft, row in zip(request.episodes, rows, strict=True)]  # type: ignore[arg-type]
     tenant_key = ctx.store.tenants.key_for_writing(who.tenant_id, now_ms)
-    known: dict[str, int | None] = ctx.store.episodes.known_ids(tenant_key, [row.id for row in good])
+    ids = [row.id for row in good]
+    known: dict[str, int | None] = ctx.store.episodes.known_ids(tenant_key, ids)
+    known |= dict.fromkeys(ctx.store.erasures.erased_among(who.tenant_id, ids))
     results: list[m.StoreResult] = []
     fresh: list[tuple[int, NewEpisode, EpisodeDraft]] = []
     in_batch: dict[str, NewEpisode] = {}
@@ -205,7 +206,7 @@ def _fits(given: Embedding, model_id: str, dim: int) -> bool:
         if len(blob) != 2 * dim:
             return False
         norm = math.hypot(*struct.unpack(f"<{dim}e", blob))
-        if not abs(norm - 1) <= _NORM_TOLERANCE:  # written so that NaN does not pass
+        if not abs(norm - 1) <= NORM_TOLERANCE:  # written so that NaN does not pass
             return False
     return True
 
@@ -542,7 +543,8 @@ def delete(ctx: Context, who: Principal, request: m.DeleteEpisodes) -> m.DeleteA
         if by_filter:
             assert request.filter is not None
             total = ctx.store.episodes.count(tenant[0], request.filter)
-            found = ctx.store.episodes.heads(tenant[0], request.filter, limits.BATCH_MAX_ITEMS)
+            most = ctx.store.rows_at_once(limits.BATCH_MAX_ITEMS)
+            found = ctx.store.episodes.heads(tenant[0], request.filter, most)
         else:
             known = ctx.store.episodes.known_ids(tenant[0], request.ids)
             found = [(place, one) for one in dict.fromkeys(request.ids) if (place := known.get(one)) is not None]
@@ -606,7 +608,8 @@ def _pull_after(  # noqa: PLR0913
     if len(kept) < len(found) or len(found) == limit:
         ends.append(kept[-1].seq)
     if len(buried) == limits.BATCH_MAX_ITEMS:
-        ends.append(buried[-1][0])
+        # What was pruned together has one sequence, and may go on behind the cut.
+        ends.append(buried[-1][0] - 1)
     end = min(ends, default=max(head, cursor))
     return m.PullAnswer(
         episodes=[one for one in kept if one.seq <= end],
@@ -624,6 +627,7 @@ def stats(ctx: Context, who: Principal, _request: m.MemoryStats) -> m.MemoryStat
     """Count what the tenant has."""
     tenant = _tenant(ctx, who)
     key = _NOBODY if tenant is None else tenant[0]
+    free_bytes, read_only = ctx.store.space()
     with ctx.store.read():
         model = embedding.active_model(ctx)
         return m.MemoryStatsAnswer(
@@ -635,6 +639,8 @@ def stats(ctx: Context, who: Principal, _request: m.MemoryStats) -> m.MemoryStat
             cut_episodes=ctx.store.embeddings.count_cut(key),
             index=_index_stats(ctx, key, model),
             store_bytes=ctx.store.size_bytes() if who.may("operator") else 0,
+            disk_free_bytes=free_bytes if who.may("operator") else 0,
+            read_only=read_only,
         )
 
 

@@ -215,11 +215,12 @@ def purge(ctx: Context, who: Principal, request: p.PurgePool) -> p.PurgeAnswer:
             )
     with ctx.store.write():
         tenant, pool = tenant_of(ctx, who), _pool(ctx, who, request.pool)
-        deleted = 0 if pool is None else ctx.store.pools.purge(pool, statuses, limits.BATCH_MAX_ITEMS)
+        most = ctx.store.rows_at_once(limits.BATCH_MAX_ITEMS)
+        deleted = 0 if pool is None else ctx.store.pools.purge(pool, statuses, most)
         if deleted:
             assert tenant is not None
             log_change(ctx, tenant.key, "items_purged", request.pool, [], count=deleted)
-    return p.PurgeAnswer(deleted=deleted, more=deleted == limits.BATCH_MAX_ITEMS)
+    return p.PurgeAnswer(deleted=deleted, more=deleted == most)
 
 
 def _pool(ctx: Context, who: Principal, name: str) -> PoolRow | None:

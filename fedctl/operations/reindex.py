@@ -25,6 +25,10 @@ def reindex(ctx: Context, who: Principal, request: m.Reindex) -> m.ReindexAnswer
     """Do one step of re-embedding; the step that leaves nothing behind rewrites the index file."""
     if request.begin:
         tenant_key = ctx.store.tenants.key(who.tenant_id)
+        present = embedding.active_model(ctx)
+        unsound = {} if present is None else {
+            key: embedding.unsound(ctx, key, present) for key, _ in ctx.store.tenants.all()
+        }  # fmt: skip
         with ctx.store.write():
             before = embedding.active_model(ctx)
             model = embedding.adopt_model(ctx, switch=True)
@@ -32,6 +36,9 @@ def reindex(ctx: Context, who: Principal, request: m.Reindex) -> m.ReindexAnswer
             # Another model is another space for every tenant of the store, so all of them are queued.
             switched = before is not None and before.id != model.id
             scope = None if switched else _NOBODY if tenant_key is None else tenant_key
+            for key, _ in ctx.store.tenants.all():
+                ctx.store.checks.drop_vectors(model.key, unsound.get(key, ()))
+                ctx.store.embeddings.enqueue(key, unsound.get(key, ()))
             ctx.store.embeddings.enqueue_missing(scope, model.key)
         return m.ReindexAnswer(embedded=0, remaining=ctx.store.embeddings.pending(scope), model=model.id)
     # The steps are for all tenants: whoever may take them looks after the whole store.
@@ -55,6 +62,7 @@ def _finish(ctx: Context) -> None:
                 ctx.store.embeddings.drop_other_models(key, model.key)
                 ctx.store.indexes.drop_other_models(key, model.key)
         _mend_words(ctx, key)
+        _mend_metadata(ctx, key)
         index.compact(ctx, key, rewrite=True)
     index.sweep_files(ctx)
 
@@ -66,6 +74,16 @@ def _mend_words(ctx: Context, tenant_key: int) -> None:
             return
     with ctx.store.write():
         ctx.store.episodes.rebuild_words(tenant_key, _word_rows(ctx, tenant_key))
+
+
+def _mend_metadata(ctx: Context, tenant_key: int) -> None:
+    """Have the index of a tenant's metadata agree with its episodes."""
+    with ctx.store.read():
+        missing = ctx.store.checks.missing_leaves(tenant_key)
+        if not missing and not ctx.store.checks.stray_leaves(tenant_key):
+            return
+    with ctx.store.write():
+        ctx.store.checks.mend_leaves(tenant_key, missing)
 
 
 def _word_rows(ctx: Context, tenant_key: int) -> Iterator[dict[str, Any]]:

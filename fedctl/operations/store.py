@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import shlex
+import stat
 from typing import TYPE_CHECKING
 
 from fedctl.messages import store as s
+from fedctl.model.time import to_rfc3339
 from fedctl.operations import embedding, index
+from fedctl.store.ledger import FILE_NAME as LEDGER_NAME
+from fedctl.store.ledger import Ledger, digest_within, tenant_digest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fedctl.model.principal import Principal
     from fedctl.operations.context import Context
+
+
+YOUNG_MS = 3_600_000
+_UNFINISHED = ("store.db.new*", "*.exchange", "*.tmp", "*.part")
+_OURS = ("store.*", "erasures", "reserve", "backups.json", "hub.*", "*.job", "maintenance.lock")
+_OUR_FOLDERS = ("keys", "index")
+_RESTORE = "keep a copy of the home and restore a backup"
 
 
 def check(ctx: Context, who: Principal, request: s.CheckStore) -> s.CheckAnswer:
@@ -22,25 +36,32 @@ def check(ctx: Context, who: Principal, request: s.CheckStore) -> s.CheckAnswer:
             return check(apart, who, request)
         finally:
             apart.close()
-    checks = ["schema", "change log", "words", "vectors", "usage", "index files"]
+    checks = [
+        "schema", "change log", "words", "metadata", "vectors", "usage", "erasures", "index files", "files",
+        "permissions",
+    ]  # fmt: skip
     findings: list[s.Finding] = []
     with ctx.store.read():
         findings += _database(ctx, full=request.full)
         for key, name in ctx.store.tenants.all():
-            findings += _tenant(ctx, key, name)
+            findings += _tenant(ctx, key, name, full=request.full)
+        findings += _erasures(ctx, full=request.full)
         episodes = ctx.store.episodes.count_everywhere()
     for key, name in ctx.store.tenants.all():
         wrong = index.verify_all(ctx, key, always=request.full)
         if wrong is not None:
             findings.append(_derived("index files", f"tenant {name}: {wrong}", "fedctl memory reindex"))
+    findings += leftovers(ctx) + lax(ctx.home)
     if request.full:
         checks.insert(0, "database")
-    return s.CheckAnswer(checks=checks, findings=findings, episodes=episodes)
+    free_bytes, read_only = ctx.store.space()
+    return s.CheckAnswer(
+        checks=checks, findings=findings, episodes=episodes, disk_free_bytes=free_bytes, read_only=read_only
+    )
 
 
 def _database(ctx: Context, *, full: bool) -> list[s.Finding]:
-    restore = "keep a copy of the home and restore a backup"
-    found = []
+    restore, found = _RESTORE, []
     for line in ctx.store.integrity() if full else []:
         if "fts5" in line.lower():
             found.append(_derived("words", line, "fedctl memory reindex"))
@@ -50,6 +71,10 @@ def _database(ctx: Context, *, full: bool) -> list[s.Finding]:
         s.Finding(check="schema", severity="data", message=f"the migration {name} ran with another text", fix=restore)
         for name in ctx.store.altered_migrations()
     ]
+    stranger = ctx.store.stranger()
+    if stranger is not None:
+        message = f"the database is not as fedctl makes it: {stranger}"
+        found.append(s.Finding(check="schema", severity="data", message=message, fix=restore))
     if ctx.store.changes.gap():
         found.append(s.Finding(check="change log", severity="data", message="a change is missing", fix=restore))
     unlogged = ctx.store.changes.unlogged_episodes()
@@ -59,12 +84,23 @@ def _database(ctx: Context, *, full: bool) -> list[s.Finding]:
     return found
 
 
-def _tenant(ctx: Context, key: int, name: str) -> list[s.Finding]:
-    found = []
-    episodes, words = ctx.store.episodes.count(key), ctx.store.episodes.count_words(key)
-    if episodes != words:
-        message = f"tenant {name}: {episodes} episodes, words of {words}"
+def _tenant(ctx: Context, key: int, name: str, *, full: bool) -> list[s.Finding]:
+    checks, found = ctx.store.checks, []
+    episodes = ctx.store.episodes.count(key)
+    strays, wordless = checks.stray_words(key)
+    if strays or wordless:
+        message = f"tenant {name}: {wordless} episodes are in no words, words are of {strays} that are not there"
         found.append(_derived("words", message, "fedctl memory reindex"))
+    unleaved = len(checks.missing_leaves(key)) if full else 0
+    if (stray_leaves := checks.stray_leaves(key)) or unleaved:
+        message = (
+            f"tenant {name}: the metadata of {unleaved} episodes cannot be found, {stray_leaves} entries are of "
+            "episodes that are not there"
+        )
+        found.append(_derived("metadata", message, "fedctl memory reindex"))
+    if buried := checks.buried_alive(key):
+        message = f"tenant {name}: {buried} ids are of an episode that is there and of one that was deleted"
+        found.append(s.Finding(check="change log", severity="data", message=message, fix=_RESTORE))
     counted, noted = ctx.store.episodes.counted_usage(key), ctx.store.tenants.usage(key)
     if counted != noted:
         message = f"tenant {name}: (episodes, bytes) are {counted}, its quota is reckoned with {noted}"
@@ -76,6 +112,94 @@ def _tenant(ctx: Context, key: int, name: str) -> list[s.Finding]:
         if embedded + pending != episodes:
             message = f"tenant {name}: {episodes} episodes, {embedded} embedded, {pending} waiting"
             found.append(_derived("vectors", message, "fedctl memory reindex"))
+        if full and (unsound := embedding.unsound(ctx, key, model)):
+            message = f"tenant {name}: {len(unsound)} episodes have a vector that is none of {model.id}"
+            found.append(_derived("vectors", message, "fedctl memory reindex"))
+    return found
+
+
+def _erasures(ctx: Context, *, full: bool) -> list[s.Finding]:
+    """Look for what was erased and is there, or not finished, or not remembered on both sides."""
+    found = []
+    store = ctx.store.erasures
+    for one in store.open():
+        message = f"an erasure that began at {to_rfc3339(one.begun_at_ms)} has not ended"
+        found.append(_derived("erasures", message, "run it again: fedctl tenant erase NAME, or memory delete --hard"))
+    tenants = {one.digest: one.at_ms for one in store.entries() if one.kind == "tenant"}
+    episodes = {one.digest for one in store.entries() if one.kind == "episode"}
+    noted = list(Ledger(ctx.home / LEDGER_NAME).read())
+    unknown = sum(one.digest not in (tenants if one.kind == "tenant" else episodes) for one in noted)
+    if unknown:
+        message = f"{unknown} of {len(noted)} erasures in the ledger are not known to the database"
+        found.append(_derived("erasures", message, "run them again: what they name may be there"))
+    if lost := len({*tenants, *episodes} - {one.digest for one in noted}):
+        message = f"{lost} erasures that the database knows are not in the ledger ({LEDGER_NAME})"
+        found.append(_derived("erasures", message, "put the file back: a restore from a backup is held against it"))
+    for key, name in ctx.store.tenants.all():
+        digest = tenant_digest(name)
+        erased_at_ms = tenants.get(digest)
+        alive = erased_at_ms is not None and store.created_at_ms(key) <= erased_at_ms
+        if alive:
+            found.append(_alive("the tenant", name, "fedctl tenant erase", name))
+        if full and episodes:
+            for _, episode_id in ctx.store.checks.ids(key):
+                if digest_within(digest, episode_id) in episodes:
+                    found.append(_alive("an episode of the tenant", name, "fedctl memory delete --hard", episode_id))
+    return found
+
+
+def _alive(what: str, name: str, command: str, argument: str) -> s.Finding:
+    message = f"{what} {name} was erased, and is there"
+    return s.Finding(check="erasures", severity="data", message=message, fix=f"{command} {shlex.quote(argument)}")
+
+
+# -- the home's files ------------------------------------------------------------------------------------------------
+
+
+def leftovers(ctx: Context) -> list[s.Finding]:
+    """Look for files that a process left behind which died; what is young may be somebody's at work."""
+    folder = ctx.home / "index"
+    live = set()
+    if ctx.recall.has_index:
+        rows = [ctx.recall.index.files(*row) for row in ctx.store.indexes.snapshots()]
+        live = {path for files in rows for path in files}
+        live |= {ctx.recall.index.graph_path(*row) for row in ctx.store.indexes.graphs()}
+    candidates = [
+        *(path for path in ctx.home.glob("*") if any(path.match(pattern) for pattern in _UNFINISHED)),
+        *(path for path in folder.glob("*/*") if path not in live),
+    ]
+    now_ms = ctx.clock.now_ms()
+    old = [path for path in sorted(candidates) if now_ms - _changed_ms(path, now_ms) > YOUNG_MS]
+    return [
+        _derived("files", f"{path.relative_to(ctx.home)} belongs to nothing", _removes(ctx.home, path)) for path in old
+    ]
+
+
+def _removes(home: Path, path: Path) -> str:
+    return "fedctl memory reindex" if path.parent != home else f"remove it: rm -r {shlex.quote(str(path))}"
+
+
+def _changed_ms(path: Path, now_ms: int) -> int:
+    try:
+        return path.lstat().st_mtime_ns // 1_000_000
+    except OSError:  # gone meanwhile
+        return now_ms
+
+
+def lax(home: Path) -> list[s.Finding]:
+    """Look for files of ours that others than their owner may open."""
+    ours = [path for name in _OURS for path in home.glob(name)]
+    ours += [path for name in _OUR_FOLDERS for path in (home / name, *(home / name).rglob("*"))]
+    found = []
+    for path in sorted(set(ours)):
+        try:
+            mode = path.lstat().st_mode
+        except OSError:
+            continue
+        if not stat.S_ISLNK(mode) and mode & 0o077:
+            right = "700" if stat.S_ISDIR(mode) else "600"
+            message = f"{path.relative_to(home)} may be opened by others ({stat.filemode(mode)})"
+            found.append(_derived("permissions", message, f"chmod {right} {shlex.quote(str(path))}"))
     return found
 
 

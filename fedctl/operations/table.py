@@ -9,11 +9,26 @@ from fedctl.messages import agent as a
 from fedctl.messages import hub as h
 from fedctl.messages import memory as m
 from fedctl.messages import pool as p
+from fedctl.messages import retention as r
 from fedctl.messages import store as s
 from fedctl.messages import tenant as n
 from fedctl.messages import token as t
 from fedctl.messages import worker as w
-from fedctl.operations import agent, hub, item, memory, pool, reindex, store, tenant, token, worker
+from fedctl.operations import (
+    agent,
+    erasure,
+    hub,
+    item,
+    memory,
+    pin,
+    pool,
+    reindex,
+    retention,
+    store,
+    tenant,
+    token,
+    worker,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,12 +46,15 @@ class Operation(NamedTuple):
 
     `kind`: a `write` is one short transaction and joins a hub's group commit; a `read` runs on a thread of its own
     (and may hold short write transactions itself); a `session` is one the hub's session layer takes part in.
+
+    What `frees` space, or stops what takes it, is done however full the disk is; any other write is refused there.
     """
 
     name: str
     function: Callable[[Context, Principal, Any], Any]
     kind: Kind
     role: Role
+    frees: bool = False
 
 
 OPERATIONS: dict[type[Request[Any]], Operation] = {
@@ -44,7 +62,10 @@ OPERATIONS: dict[type[Request[Any]], Operation] = {
     m.QueryEpisodes: Operation("memory.query", memory.query, "read", "agent"),
     m.GetEpisodes: Operation("memory.get", memory.get, "read", "agent"),
     m.ListEpisodes: Operation("memory.list", memory.list_, "read", "agent"),
-    m.DeleteEpisodes: Operation("memory.delete", memory.delete, "write", "admin"),
+    m.DeleteEpisodes: Operation("memory.delete", memory.delete, "write", "admin", frees=True),
+    m.PinEpisodes: Operation("memory.pin", pin.pin, "write", "agent", frees=True),
+    # Not a short write: it notes what it does in a file first, and clears files away afterwards.
+    m.EraseEpisodes: Operation("memory.erase", erasure.erase_episodes, "read", "admin", frees=True),
     m.PullEpisodes: Operation("memory.pull", memory.pull, "read", "agent"),
     m.MemoryStats: Operation("memory.stats", memory.stats, "read", "agent"),
     m.Reindex: Operation("memory.reindex", reindex.reindex, "read", "operator"),
@@ -76,14 +97,19 @@ OPERATIONS: dict[type[Request[Any]], Operation] = {
     p.GetItem: Operation("pool.item", pool.item, "read", "agent"),
     p.WaitFor: Operation("pool.wait", pool.wait, "read", "agent"),
     p.RetryItems: Operation("pool.retry", pool.retry, "write", "agent"),
-    p.PurgePool: Operation("pool.purge", pool.purge, "write", "admin"),
-    p.PausePool: Operation("pool.pause", pool.pause, "write", "admin"),
+    p.PurgePool: Operation("pool.purge", pool.purge, "write", "admin", frees=True),
+    p.PausePool: Operation("pool.pause", pool.pause, "write", "admin", frees=True),
+    r.SetPolicy: Operation("retention.set", retention.set_, "write", "admin", frees=True),
+    r.GetPolicy: Operation("retention.show", retention.show, "read", "agent"),
+    r.Prune: Operation("retention.prune", retention.prune, "read", "admin", frees=True),
+    r.ExplainEpisode: Operation("retention.explain", retention.explain, "read", "agent"),
     n.ListTenants: Operation("tenant.list", tenant.list_, "read", "admin"),
     n.GetTenant: Operation("tenant.show", tenant.show, "read", "admin"),
     n.SetTenant: Operation("tenant.set", tenant.set_, "write", "operator"),
+    n.EraseTenant: Operation("tenant.erase", erasure.erase_tenant, "read", "operator", frees=True),
     t.IssueToken: Operation("token.issue", token.issue, "write", "admin"),
     t.ListTokens: Operation("token.list", token.list_, "read", "admin"),
-    t.RevokeToken: Operation("token.revoke", token.revoke, "write", "admin"),
+    t.RevokeToken: Operation("token.revoke", token.revoke, "write", "admin", frees=True),
     # A key is a file: it must not be made twice because a transaction was tried twice.
     t.RotateKey: Operation("token.rotate_key", token.rotate_key, "read", "operator"),
     h.GetHubStats: Operation("hub.stats", hub.stats, "read", "operator"),
@@ -106,5 +132,12 @@ def run(ctx: Context, who: Principal, request: Request[A]) -> A:
         raise UsageError(f"{type(request).__name__} is not an operation")
     if not who.may(operation.role):
         raise Denied(f"{operation.name} needs the role {operation.role}, this token is of role {who.role}")
-    answer: A = operation.function(ctx, who, request)
+    answer: A
+    if operation.frees:
+        with ctx.store.freeing():
+            answer = operation.function(ctx, who, request)
+        return answer
+    if operation.kind == "write":
+        ctx.store.check_room(request)
+    answer = operation.function(ctx, who, request)
     return answer

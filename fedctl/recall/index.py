@@ -35,6 +35,8 @@ RESIDENT_MAX_BYTES = 64 << 20
 """Vectors of some 87,000 episodes; those of a larger tenant are found by its graph, which names few of them."""
 _SLICE_ROWS = 4096
 _KEY_BYTES = 16
+NORM_TOLERANCE = 0.02
+"""How far from 1 the norm of a vector may be that was written as float16."""
 _SET_ASIDE = ".not-a-file"
 Array = Any
 """A numpy array: numpy is loaded where it is used, for a cold start does without it."""
@@ -142,7 +144,8 @@ class IndexFolder:
         vectors = b"".join(row[2] for row in rows)
         assert len(vectors) == len(rows) * dim * 2, "a vector of another dimension"
         keys = np.array([(row[0], row[1]) for row in rows], dtype="<i8").tobytes()
-        files.vectors.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (self._folder, files.vectors.parent):  # `parents` would make the upper one with another mode
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write_at(files.vectors, first * dim * 2, vectors)
         _write_at(files.keys, first * _KEY_BYTES, keys)
         _sync_folder(files.vectors.parent)
@@ -200,6 +203,12 @@ class IndexFolder:
         """Delete a snapshot's files or a graph's; whoever has them mapped keeps reading the old bytes."""
         for path in files:
             _remove(path)
+
+    def remove_all(self, tenant_key: int) -> None:
+        """Delete a tenant's folder with all that is in it; who is still writing a file there fails."""
+        import shutil  # noqa: PLC0415  only an erasure needs it
+
+        shutil.rmtree(self._folder / str(tenant_key), ignore_errors=True)
 
     def graph_path(self, tenant_key: int, model_key: int, generation: str) -> Path:
         """Return where a graph lies, whether it exists or not."""
@@ -414,6 +423,16 @@ class Search:
 def to_blobs(vectors: Array) -> list[bytes]:
     """Return the rows of a (n, dim) float array as little-endian float16 blobs."""
     return [row.tobytes() for row in vectors.astype("<f2")]
+
+
+def are_sound(blobs: Sequence[bytes], dim: int) -> list[bool]:
+    """Return of each blob whether it is a vector of `dim` finite numbers and of norm 1."""
+    import numpy as np  # noqa: PLC0415
+
+    long = [len(blob) == 2 * dim for blob in blobs]
+    whole = np.frombuffer(b"".join(b for b, fits in zip(blobs, long, strict=True) if fits), "<f2").reshape(-1, dim)
+    norms = iter(np.linalg.norm(whole.astype(np.float32), axis=1).tolist())
+    return [fits and abs(next(norms) - 1) <= NORM_TOLERANCE for fits in long]  # NaN is none of norm 1
 
 
 def from_blob(blob: bytes) -> Array:

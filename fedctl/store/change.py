@@ -116,10 +116,28 @@ class Changes:
         row = self._db.row(self._sql["note"], {"tenant_key": tenant_key, "id": note_id})
         return None if row is None else (row[1], _detail(row[2]), row[3])
 
+    # -- removing: inside a write transaction ------------------------------------------------------------------------
+
+    def remove(self, tenant_key: int, seqs: Iterable[int]) -> int:
+        """Take changes of the tenant out of the log and return how many; the newest of the log stays in any case.
+
+        Its number would be given out again, and whoever holds it as a cursor would miss what then gets it.
+        """
+        removed = self._db.run(
+            self._sql["remove"], {"tenant_key": tenant_key, "seqs": msgspec.json.encode(list(seqs)).decode()}
+        )
+        self.note_removed(removed)
+        return removed
+
+    def note_removed(self, count: int) -> None:
+        """Note how many rows were taken out of the log, in the transaction that did: `gap` reckons with it."""
+        if count:
+            self._db.run(self._sql["note_removed"], {"count": count})
+
     def gap(self) -> bool:
-        """Return whether a change is missing between the first and the last."""
-        count, first, last = self._db.rows(self._sql["gaps"])[0]
-        return bool(count) and last - first + 1 != count
+        """Return whether a change is missing that nobody took out."""
+        present, last, removed = self._db.rows(self._sql["gaps"])[0]
+        return bool(present + removed != last)
 
     def unlogged_episodes(self) -> int:
         """Return how many episodes the log does not know."""

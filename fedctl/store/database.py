@@ -8,14 +8,23 @@ polling: with eight writers the worst wait fell from 3.8 s to 105 ms. The kernel
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import threading
 from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from fedctl.errors import Corrupt, Denied, DiskFull, Failure, FedctlError, Unavailable, from_os
+from fedctl.errors import (
+    NO_SPACE,
+    Corrupt,
+    Denied,
+    DiskFull,
+    Failure,
+    FedctlError,
+    Unavailable,
+    from_os,
+)
+from fedctl.store import room
+from fedctl.store.lock import FileLock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,7 +35,10 @@ APPLICATION_ID = 0x66656463  # "fedc": SQLite's own mark of whose file it is
 WAL_AUTOCHECKPOINT_PAGES = 1000
 WAL_RESTART_PAGES = 8192
 """Pages in the log (32 MiB) from which on writers are held up for a moment, so that it can begin anew."""
-_BUSY_MS = 10_000
+COPY_STEP_PAGES = 1024
+"""Pages an online copy takes at a time: some 5 ms, as fast as 8192 at a time."""
+BUSY_MS = 10_000
+"""How long SQLite itself waits for another process."""
 _RESTART_BUSY_MS = 100
 
 Row = tuple[Any, ...]
@@ -34,79 +46,6 @@ Row = tuple[Any, ...]
 
 class WordsDamagedError(Failure):
     """A table of words does not hang together. It is derived: the episodes are whole, and it can be built anew."""
-
-
-class WriteLock:
-    """The queue of writers: an exclusive `flock` on a file of its own, which stays open from the first time on.
-
-    Two connections of one process exclude each other too, for each has its own open file.
-    """
-
-    def __init__(self, path: Path, timeout_s: float) -> None:
-        self._path = path
-        self._timeout_s = timeout_s
-        self._descriptor = -1
-        self.held = False
-        """Whether this object holds the lock."""
-
-    def acquire(self) -> None:
-        """Wait for the lock, in the kernel's own queue; `Unavailable` when `timeout_s` runs out first."""
-        if self._descriptor < 0:
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.held = True
-        except BlockingIOError:
-            # Whoever gives up leaves the open file to the thread that waits for it.
-            descriptor, self._descriptor = self._descriptor, -1
-            self._wait(descriptor)
-            self._descriptor, self.held = descriptor, True
-        except BaseException:  # Ctrl-C: it may have come with the lock
-            self.close()
-            raise
-
-    def _wait(self, descriptor: int) -> None:
-        # A blocking flock knows no time limit and polling would lose the place in the queue: so a thread waits,
-        # and whoever comes second (the thread with the lock, or the caller at its time limit) closes the file.
-        done = threading.Event()
-        hand_over = threading.Lock()
-        abandoned = False
-
-        def wait() -> None:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            with hand_over:
-                if abandoned:
-                    os.close(descriptor)
-                else:
-                    done.set()
-
-        try:
-            threading.Thread(target=wait, name="write-lock", daemon=True).start()
-            done.wait(self._timeout_s)
-        except BaseException:  # Ctrl-C: whoever has the lock then must not keep it
-            with hand_over:
-                abandoned = True
-                if done.is_set():
-                    os.close(descriptor)
-            raise
-        with hand_over:
-            if not done.is_set():
-                abandoned = True
-                raise Unavailable(
-                    f"the store was busy for {self._timeout_s:g} s", hint="try again, or give it longer with --timeout"
-                )
-
-    def release(self) -> None:
-        """Let the next writer in."""
-        self.held = False
-        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-
-    def close(self) -> None:
-        """Close the file, which lets the next writer in."""
-        self.held = False
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
 
 
 class SpoiltError(Exception):
@@ -121,7 +60,8 @@ class Database:
 
     def __init__(self, path: Path | None, *, timeout_s: float = 30.0) -> None:
         self.path = path
-        self._errors = Translation(path)
+        self._folder = None if path is None else path.parent
+        self._errors = Translation(path, self._errno)
         self._depth = 0
         self._reads = 0
         self._apart = True
@@ -129,7 +69,14 @@ class Database:
         """Whether a part of the transaction failed that had no savepoint: the whole can only be undone."""
         self.undone = 0
         """How often something was rolled back: what was read inside a transaction before may be gone."""
-        self._lock = None if path is None else WriteLock(path.with_suffix(".lock"), timeout_s)
+        self._lock = None if path is None else FileLock(path.with_suffix(".lock"), timeout_s)
+        self.near_full = path is not None
+        """Whether the disk had less than plenty when somebody last looked; nobody has, at first."""
+        self.reserve: room.Reserve | None = None
+        """What is given up on a full disk; a home's store has one."""
+        self._frees = 0
+        self._asked_bytes = 0
+        self._unlooked = 0
         with self._errors:
             self._connection = self._open(path)
 
@@ -145,10 +92,12 @@ class Database:
             # Plans that do not depend on what is bound: else, beside a partial index, a statement is prepared anew
             # each time it is bound, which costs five times what it does.
             connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
-            connection.set_busy_timeout(_BUSY_MS)
+            connection.set_busy_timeout(BUSY_MS)
             # One by one and fetched: apsw stops a multi-statement execute at the first row that nobody takes.
+            # secure_delete FAST: with ON a deleted megabyte is a megabyte of zeroes in the log, and a full disk has no
+            # room for them; what became a free page is wiped in place (store/scrub).
             for pragma in ("foreign_keys=ON", "synchronous=FULL", "trusted_schema=OFF", "temp_store=MEMORY",
-                           "cell_size_check=ON"):  # fmt: skip
+                           "cell_size_check=ON", "secure_delete=FAST"):  # fmt: skip
                 connection.execute(f"pragma {pragma}").fetchall()
             if path is not None:
                 connection.wal_autocheckpoint(WAL_AUTOCHECKPOINT_PAGES)
@@ -166,7 +115,7 @@ class Database:
         try:
             return self._connection.execute(sql, parameters).fetchall()
         except (apsw.Error, OSError) as error:
-            raise _translated(self.path, error) from error
+            raise self._errors.ours(error) from error
 
     def rows_until(
         self, sql: str, parameters: Mapping[str, Any] | None, weight: Callable[[Row], int], most: int
@@ -185,6 +134,11 @@ class Database:
                     break
         return found
 
+    def each(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Iterator[Row]:
+        """Yield the rows of one statement as they are found, however many; whoever asks holds a `read`."""
+        with self._errors, contextlib.closing(self._connection.cursor()) as cursor:
+            yield from cursor.execute(sql, parameters)
+
     def row(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Row | None:
         """Return the first row, or None."""
         found = self.rows(sql, parameters)
@@ -201,7 +155,7 @@ class Database:
         try:
             self._connection.execute(sql, parameters).fetchall()
         except (apsw.Error, OSError) as error:
-            raise _translated(self.path, error) from error
+            raise self._errors.ours(error) from error
         return self._connection.changes()
 
     def insert(self, sql: str, parameters: Mapping[str, Any]) -> int:
@@ -215,7 +169,7 @@ class Database:
         try:
             self._connection.executemany(sql, parameters).fetchall()
         except (apsw.Error, OSError) as error:
-            raise _translated(self.path, error) from error
+            raise self._errors.ours(error) from error
 
     def run_script(self, sql: str) -> None:
         """Execute several statements inside a write transaction; their rows are dropped."""
@@ -228,6 +182,10 @@ class Database:
         assert self._depth, "a change needs a write transaction"
         if not self._connection.in_transaction:
             raise Failure("SQLite has undone the whole transaction after an error", hint="try again")
+
+    def _errno(self) -> int:
+        """Return the operating system's own word for the last failure."""
+        return self._connection.system_errno
 
     def pragma(self, name: str) -> Any:
         """Return the value of a pragma."""
@@ -247,8 +205,8 @@ class Database:
 
     # -- transactions ------------------------------------------------------------------------------------------
 
-    def write(self, *, apart: bool = True) -> contextlib.AbstractContextManager[None]:
-        """Hold a write transaction.
+    def write(self, *, apart: bool = True, admitted: bool = False) -> contextlib.AbstractContextManager[None]:
+        """Hold a write transaction; `DiskFull` when the disk has no room for any, unless the caller is `admitted`.
 
         The outermost one queues on the lock file and ends with a commit that is on disk; one inside another is a
         savepoint. This is all there is to group commit: hold the outer, let each request take its own.
@@ -259,14 +217,16 @@ class Database:
         """
         if self._depth:
             return self._savepoint() if self._apart else self._shared()
-        return _Transaction(self, apart=apart)
+        return _Transaction(self, apart=apart, admitted=admitted)
 
-    def _begin(self, *, apart: bool) -> None:
+    def _begin(self, *, apart: bool, admitted: bool) -> None:
         assert not self._reads, "a snapshot that is being read cannot be written"
         with self._errors:
             if self._lock is not None:
                 self._lock.acquire()
             try:
+                if self._lock is not None:
+                    self._look(self._lock.descriptor, admitted=admitted)
                 self._connection.execute("BEGIN IMMEDIATE")
             except BaseException:
                 self._let_go()
@@ -290,6 +250,8 @@ class Database:
                 self._roll_back()
             self._depth = 0
             self.spoilt = False
+            if self.near_full:
+                self._make_room()
             self._let_go()
 
     def _roll_back(self) -> None:
@@ -298,6 +260,99 @@ class Database:
         if self._connection.in_transaction:
             with contextlib.suppress(apsw.Error):  # what led here is the error to tell
                 self._connection.execute("ROLLBACK")
+
+    # -- room on the disk --------------------------------------------------------------------------------------
+
+    def _look(self, place: int | str, *, admitted: bool) -> None:
+        """Note whether the disk is nearly full, and refuse what would make it fuller: with the write lock held."""
+        if self._unlooked:
+            self._unlooked -= 1
+            return
+        space = room.look(place)
+        self.near_full = space is not None
+        self._unlooked = 0 if self.near_full else room.LOOK_EVERY - 1
+        self._asked_bytes = 0
+        if space is not None and not (admitted or self._frees):
+            self._check(space, 0)
+
+    def check_room(self, needed_bytes: int) -> None:
+        """Refuse (`DiskFull`) to write so much more, with what the transaction has been asked for before."""
+        if self._lock is None or self._frees or (space := room.look(str(self._folder))) is None:
+            return
+        self._asked_bytes = needed_bytes + (self._asked_bytes if self._depth else 0)
+        self._check(space, self._asked_bytes)
+
+    def pages_left(self, most: int) -> int:
+        """Return how many pages may be written, up to `most`, that are in the log first and in the file then."""
+        space = room.look(str(self._folder)) if self.near_full and self._lock is not None else None
+        return most if space is None else min(most, space.left_bytes // (2 * int(self.pragma("page_size"))))
+
+    def _check(self, space: room.Space, needed_bytes: int) -> None:
+        if space.refuses(needed_bytes, 0) and space.refuses(needed_bytes, self._inside_bytes()):
+            raise room.refusal(space, needed_bytes)
+
+    def _inside_bytes(self) -> int:
+        """Return how much the file itself has free: what is deleted leaves its pages to what comes."""
+        return int(self.pragma("freelist_count")) * int(self.pragma("page_size"))
+
+    def space(self) -> tuple[int, bool] | None:
+        """Return how many bytes the disk has free, and whether writes are refused; None in memory."""
+        if self.path is None:
+            return None
+        try:
+            space = room.Space.of(os.statvfs(str(self._folder)))
+        except OSError:
+            return None
+        return space.free_bytes, space.refuses(0, 0) and space.refuses(0, self._inside_bytes())
+
+    @contextlib.contextmanager
+    def freeing(self) -> Iterator[None]:
+        """Let in what frees space however full the disk is; where it is too full even for that, the reserve goes."""
+        if self.path is None or self._frees:
+            yield
+            return
+        self._frees = 1
+        try:
+            space = room.look(str(self._folder))
+            if space is not None and space.is_short and self.reserve is not None:
+                self.reserve.give_up()
+            yield
+        finally:
+            self._frees = 0
+            if not self._depth:
+                self.make_reserve()
+
+    def make_reserve(self) -> None:
+        """Have the reserve, where it is to have one and there is room for it."""
+        if self.reserve is not None:
+            self.reserve.make()
+
+    def _make_room(self) -> None:
+        """Fold the log into the file and cut it, where it takes much of what is left; with the write lock held.
+
+        Also after a transaction that was undone for want of space: its pages are still in the log. Folding may need
+        room itself, which the reserve has.
+        """
+        if self.path is None or (space := room.look(str(self._folder))) is None:
+            return
+        long = room.size_bytes(f"{self.path}-wal") > space.log_bytes
+        if long and not self._cut_log() and self.reserve is not None and self.reserve.give_up():
+            self._cut_log()
+        if not self._frees:
+            self.make_reserve()
+
+    def _cut_log(self) -> bool:
+        """Return whether there was room to do it; readers that hold on to the log put it off to the next time."""
+        try:
+            self._connection.set_busy_timeout(_RESTART_BUSY_MS)
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        except (apsw.FullError, apsw.IOError):
+            return False
+        except apsw.Error:
+            return True
+        finally:
+            self._connection.set_busy_timeout(BUSY_MS)
+        return True
 
     def _let_go(self) -> None:
         if self._lock is not None:
@@ -385,8 +440,83 @@ class Database:
             self._connection.set_busy_timeout(_RESTART_BUSY_MS)
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
         finally:
-            self._connection.set_busy_timeout(_BUSY_MS)
+            self._connection.set_busy_timeout(BUSY_MS)
             self._lock.release()
+
+    def copy_to(self, target: Path, watch: Callable[[int, int], None] = lambda _done, _pages: None) -> None:
+        """Copy the database to a new file as it is at one moment, while others go on writing: SQLite's online copy.
+
+        Inside `read`: that snapshot is what is copied, and holding it keeps the copy from beginning anew whenever
+        somebody commits. The copy is not made durable; it says that it has a log, as the original does, and has none.
+
+        Args:
+            target: The file, which is not there yet.
+            watch: Called between two steps with the pages done and all there are; may raise, to end it.
+
+        Raises:
+            DiskFull: There is no room for it.
+        """
+        assert self._reads, "the copy is of a snapshot"
+        self.pragma("schema_version")  # BEGIN alone has no snapshot yet
+        with translated(target):
+            copy = apsw.Connection(str(target), flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
+            try:
+                for pragma in ("synchronous=OFF", "journal_mode=OFF"):  # whoever dies here begins with a new file
+                    copy.execute(f"pragma {pragma}").fetchall()
+                with copy.backup("main", self._connection, "main") as backup:
+                    while not backup.done:
+                        backup.step(COPY_STEP_PAGES)
+                        watch(backup.page_count - backup.remaining, backup.page_count)
+            finally:
+                copy.close()
+
+    @contextlib.contextmanager
+    def raw_pages(self, touch: str) -> Iterator[RawPages | None]:
+        """Lend the file's pages as they are on disk, for wiping what belongs to nothing; None when it cannot be now.
+
+        Nobody writes meanwhile, and the log is empty: somebody who reads from it for long keeps it from becoming so.
+        Whoever has pages in memory drops them afterwards, for a commit follows, of the statement `touch`; this
+        connection must be a new one.
+        """
+        assert self._lock is not None, "a store in memory has no file"
+        assert self.path is not None
+        with self._errors:
+            self._lock.acquire()
+            try:
+                if not self._emptied_log():
+                    yield None
+                    return
+                self._connection.execute("BEGIN IMMEDIATE").fetchall()
+                try:
+                    if room.size_bytes(f"{self.path}-wal"):  # somebody who does not queue with us
+                        yield None
+                        return
+                    raw = RawPages(self.path, int(self.pragma("page_size")), int(self.pragma("page_count")))
+                    try:
+                        yield raw
+                        raw.sync()
+                    finally:
+                        raw.close()
+                    if raw.written:
+                        self._connection.execute(touch).fetchall()
+                    self._connection.execute("COMMIT").fetchall()
+                finally:
+                    if self._connection.in_transaction:
+                        self._connection.execute("ROLLBACK").fetchall()
+                if raw.written:
+                    self._emptied_log()
+            finally:
+                self._lock.release()
+
+    def _emptied_log(self) -> bool:
+        self._connection.set_busy_timeout(_RESTART_BUSY_MS)
+        try:
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        except (apsw.BusyError, apsw.LockedError):
+            return False
+        finally:
+            self._connection.set_busy_timeout(BUSY_MS)
+        return True
 
     def stop_autocheckpoint(self) -> None:
         """Leave checkpoints to whoever calls `checkpoint`: they stay off the path of an ack."""
@@ -404,17 +534,50 @@ class Database:
             self._lock.close()
 
 
+class RawPages:
+    """The pages of a file, by number from 1 on, `size` bytes each, of which SQLite uses `usable`.
+
+    Through SQLite's own way to files: to open the file in any other would drop the process's locks on it.
+    """
+
+    def __init__(self, path: Path, size: int, count: int) -> None:
+        self._file = apsw.VFSFile("", str(path), [apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READWRITE, 0])
+        self.size = size
+        self.count = count
+        self.usable = size - self._file.xRead(21, 0)[20]
+        self.written = 0
+
+    def read(self, first: int, count: int) -> bytes:
+        """Return `count` pages one behind the other."""
+        return self._file.xRead(count * self.size, (first - 1) * self.size)
+
+    def write(self, number: int, page: bytes) -> None:
+        """Put a page in its place: one that SQLite reads as it did before."""
+        self._file.xWrite(page, (number - 1) * self.size)
+        self.written += 1
+
+    def sync(self) -> None:
+        """Have what was written on disk."""
+        if self.written:
+            self._file.xSync(apsw.SQLITE_SYNC_FULL)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.xClose()
+
+
 class _Transaction:
     """The outermost write transaction. A class: entered on every change, and a generator costs three times as much."""
 
-    __slots__ = ("_apart", "_database")
+    __slots__ = ("_admitted", "_apart", "_database")
 
-    def __init__(self, database: Database, *, apart: bool) -> None:
+    def __init__(self, database: Database, *, apart: bool, admitted: bool) -> None:
         self._database = database
         self._apart = apart
+        self._admitted = admitted
 
     def __enter__(self) -> None:
-        self._database._begin(apart=self._apart)  # noqa: SLF001  one thing in two halves
+        self._database._begin(apart=self._apart, admitted=self._admitted)  # noqa: SLF001  one thing in two halves
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -430,10 +593,11 @@ def sqlite_version() -> str:
 class Translation:
     """Maps SQLite's and the operating system's errors to ours; stateless, so one serves for all of a connection."""
 
-    __slots__ = ("_path",)
+    __slots__ = ("_errno", "_path")
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, errno: Callable[[], int] = lambda: 0) -> None:
         self._path = path
+        self._errno = errno
 
     def __enter__(self) -> None:
         """Begin."""
@@ -441,7 +605,14 @@ class Translation:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         """Raise our error in the place of theirs."""
         if isinstance(error, apsw.Error | OSError):
-            raise _translated(self._path, error) from error
+            raise self.ours(error) from error
+
+    def ours(self, error: apsw.Error | OSError) -> FedctlError:
+        """Return our error."""
+        # SQLite knows one errno of a full disk; a quota and a limit on the size of files are the same to whoever asked.
+        if getattr(error, "extendedresult", None) == apsw.SQLITE_IOERR_WRITE and self._errno() in NO_SPACE:
+            return _full()
+        return _translated(self._path, error)
 
 
 def translated(path: Path | None) -> Translation:
@@ -451,7 +622,7 @@ def translated(path: Path | None) -> Translation:
 
 def _translated(path: Path | None, error: apsw.Error | OSError) -> FedctlError:  # noqa: PLR0911  one return an error
     if isinstance(error, apsw.FullError):
-        return DiskFull("the disk is full: the write was refused", hint="free some space and try again")
+        return _full()
     if isinstance(error, apsw.CorruptError | apsw.NotADBError):
         return _damaged(path, error)
     if isinstance(error, apsw.BusyError | apsw.LockedError):
@@ -463,11 +634,15 @@ def _translated(path: Path | None, error: apsw.Error | OSError) -> FedctlError: 
     if isinstance(error, apsw.IOError):
         # A short write for want of space surfaces as an I/O error from some file systems.
         if path is not None and _is_full(path):
-            return DiskFull("the disk is full: the write was refused", hint="free some space and try again")
+            return _full()
         return Failure(f"reading or writing the store failed: {error}", hint="check the disk")
     if isinstance(error, apsw.Error):
         return Failure(f"SQLite: {error}")
     return from_os(error, "the store cannot be used", hint=f"check {path}")
+
+
+def _full() -> DiskFull:
+    return DiskFull("the disk is full: the write was refused", hint="free some space and try again")
 
 
 def _damaged(path: Path | None, error: apsw.Error) -> FedctlError:

@@ -121,6 +121,11 @@ class Indexes:
         for name in ("drop_other_snapshots", "drop_other_graphs"):
             self._db.run(self._sql[name], {"tenant_key": tenant_key, "model_key": model_key})
 
+    def drop_all(self) -> None:
+        """Forget every file: they are another store's, or gone."""
+        for name in ("drop_all_snapshots", "drop_all_graphs"):
+            self._db.run(self._sql[name])
+
     def _drop(self, name: str, tenant_key: int, model_key: int, generation: str) -> bool:
         parameters = {"tenant_key": tenant_key, "model_key": model_key, "generation": generation}
         return self._db.run(self._sql[name], parameters) > 0

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from fedctl.store.database import Database, Row
 
+MERGED_PAGES = 500
 LEAF_MAX_CHARACTERS = 100
 """So much of a text in metadata is kept in the index of it; a longer path is not: an episode of 1 MB took 54 there."""
 _KINDS: dict[type, tuple[Any, Any]] = {
@@ -81,7 +82,7 @@ class Episodes:
                 leaf
                 for row in rows
                 if row["metadata"] != "{}"
-                for leaf in _leaf_rows(tenant_key, row["seq"], row["metadata"])
+                for leaf in leaf_rows(tenant_key, row["seq"], row["metadata"])
             ],
         )
 
@@ -93,7 +94,7 @@ class Episodes:
         if row is not None:
             self._count(tenant_key, -1, -row[1])
         # What was there before the index of metadata stands in it without a path, whatever its leaves are.
-        leaves_of_it = [*_leaf_rows(tenant_key, seq, metadata), _leaf_row(tenant_key, seq, "", b"")]
+        leaves_of_it = [*leaf_rows(tenant_key, seq, metadata), _leaf_row(tenant_key, seq, "", b"")]
         self._db.run_many(self._sql["remove_leaf"], leaves_of_it)
         self._db.run(self._sql["remove"], {"seq": seq})
 
@@ -116,12 +117,16 @@ class Episodes:
         self._db.run(self._sql["bury"], {"tenant_key": tenant_key, "id": episode_id, "seq": seq, "now_ms": now_ms})
 
     def merge_words(self, tenant_key: int) -> bool:
-        """Do a slice of the merging that was kept out of the acks; return whether there was any to do."""
-        if not self._has_words(tenant_key):
+        """Do a slice of the merging that was kept out of the acks; return whether there was any to do.
+
+        Where the disk is nearly full the slice is what there is room for: what is merged is written anew.
+        """
+        pages = self._db.pages_left(MERGED_PAGES)
+        if not self._has_words(tenant_key) or not pages:
             return False
         # FTS5 says it so: fewer than two changes mean that nothing was left to merge.
         before = self._db.total_changes()
-        self._db.run(self._words("merge_words", tenant_key))
+        self._db.run(self._words("merge_words", tenant_key), {"pages": pages})
         return self._db.total_changes() - before > 1
 
     def rebuild_words(self, tenant_key: int, rows: Iterable[dict[str, Any]]) -> None:
@@ -362,8 +367,8 @@ def filter_parameters(filter_: EpisodeFilter) -> dict[str, Any]:
     return found
 
 
-def _leaf_rows(tenant_key: int, seq: int, metadata: str) -> list[dict[str, Any]]:
-    """Return the rows that an episode has in the index of metadata."""
+def leaf_rows(tenant_key: int, seq: int, metadata: str) -> list[dict[str, Any]]:
+    """Return the rows that an episode has in the index of metadata, by the names of its columns."""
     found = leaves(msgspec.json.decode(metadata))
     if found is None or not all(0 < len(path) <= LEAF_MAX_CHARACTERS for path, _ in found):
         return [_leaf_row(tenant_key, seq, "", b"")]

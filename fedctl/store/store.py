@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from contextlib import AbstractContextManager
+from stat import S_ISREG
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from fedctl.errors import Corrupt, Denied, NoStore, UsageError
-from fedctl.store import migrate
+from fedctl.store import migrate, swap
 from fedctl.store.agent import Agents
 from fedctl.store.change import Changes
-from fedctl.store.database import Database, WriteLock, translated
+from fedctl.store.check import Checks
+from fedctl.store.database import Database, translated
 from fedctl.store.embedding import Embeddings
+from fedctl.store.erasure import Erasures
 from fedctl.store.index import Indexes
+from fedctl.store.lock import FileLock, use
 from fedctl.store.memory import Episodes, metadata_matches
 from fedctl.store.pool import Pools
+from fedctl.store.retention import Retention
+from fedctl.store.room import DELETED_ROW_BYTES, ROWS_AT_ONCE, WRITTEN_PER_BYTE, Reserve, look, size_bytes
 from fedctl.store.setting import StoreSettings
 from fedctl.store.tenant import Tenants
 from fedctl.store.token import Tokens
@@ -31,8 +40,9 @@ FILE_NAME = "store.db"
 class Store:
     """One connection and its gateways, for one thread at a time. Any number of processes may hold one each."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, used: FileLock | None = None) -> None:
         self.database = database
+        self._used = used
         database.define("metadata_matches", metadata_matches, 2)
         self.settings = StoreSettings(database)
         self.tenants = Tenants(database)
@@ -44,6 +54,9 @@ class Store:
         self.tokens = Tokens(database)
         self.workers = Workers(database)
         self.pools = Pools(database)
+        self.retention = Retention(database)
+        self.erasures = Erasures(database)
+        self.checks = Checks(database)
 
     @classmethod
     def open(cls, home: Path, clock: Clock, *, create: bool, timeout_s: float = 30.0) -> Store:
@@ -57,34 +70,35 @@ class Store:
         return cls.open_file(home / FILE_NAME, clock, create=create, timeout_s=timeout_s)
 
     @classmethod
-    def open_file(cls, path: Path, clock: Clock, *, create: bool, timeout_s: float = 30.0) -> Store:
-        """Open the store that is this file; its lock lies beside it, with the suffix `.lock`. Raises as `open`."""
-        home = path.parent
-        if path.suffix == ".lock" or not path.name:
-            raise UsageError(f"{path} is no name for a database", hint="it must not end in .lock")
-        with translated(path):
-            if not path.exists():
-                if home.exists() and not home.is_dir():
-                    raise UsageError(f"the home {home} is a file, not a folder", hint="point --home at a folder")
-                if not create:
-                    raise NoStore(
-                        f"there is no store in {home}",
-                        hint="begin with: fedctl init, or store an episode, or push an item",
-                    )
-                _create(path, clock, timeout_s)
-            elif path.is_file() and path.stat().st_size == 0:
-                # A store comes into its place whole, by a rename: an empty file is one that was cut off.
-                raise Corrupt(f"the database {path} is empty", hint="restore a backup, or move the file aside")
-        database = Database(path, timeout_s=timeout_s)
-        try:
+    def open_file(
+        cls, path: Path, clock: Clock, *, create: bool, timeout_s: float = 30.0, exclusive: bool = False
+    ) -> Store:
+        """Open the store that is this file; its locks lie beside it, with the suffixes `.lock` and `.use`.
+
+        Raises as `open`, and with `exclusive` `Locked` when others have it open after `timeout_s`.
+        """
+        if path.suffix in (".lock", ".use") or not path.name:
+            raise UsageError(f"{path} is no name for a database", hint=f"it must not end in {path.suffix}")
+        while True:
+            _make_sure_of(path, clock, create=create, timeout_s=timeout_s)
+            with translated(path):
+                used = use(path, timeout_s, exclusive=exclusive)
+            if not swap.is_begun(path):  # asked with the lock held: nobody can begin one now
+                break
+            used.close()
+            swap.settle(path, timeout_s)
+        with contextlib.ExitStack() as undo:
+            undo.callback(used.close)
+            database = Database(path, timeout_s=timeout_s)
+            undo.callback(database.close)
+            if path.name == FILE_NAME:  # another file lies among somebody's own
+                database.reserve = Reserve(path)
             if not migrate.check(database):
                 with database.write():
                     if not migrate.check(database):
                         migrate.migrate(database, clock.now_ms())
-        except BaseException:
-            database.close()
-            raise
-        return cls(database)
+            undo.pop_all()
+        return cls(database, used)
 
     @classmethod
     def in_memory(cls, clock: Clock) -> Store:
@@ -94,9 +108,30 @@ class Store:
             _fill(database, clock)
         return cls(database)
 
-    def write(self, *, apart: bool = True) -> AbstractContextManager[None]:
-        """Hold a write transaction; inside another one, a savepoint of it unless that one is not `apart`."""
-        return self.database.write(apart=apart)
+    def write(self, *, apart: bool = True, admitted: bool = False) -> AbstractContextManager[None]:
+        """Hold a write transaction; inside another one, a savepoint of it unless that one is not `apart`.
+
+        `DiskFull` when the disk has no room for any: unless what is written is `freeing`, or the caller has asked
+        `check_room` of each part (`admitted`).
+        """
+        return self.database.write(apart=apart, admitted=admitted)
+
+    def freeing(self) -> AbstractContextManager[None]:
+        """Let in, for a `with`, what frees space, however full the disk is. In small transactions, best."""
+        return self.database.freeing()
+
+    def check_room(self, request: object) -> None:
+        """Refuse (`DiskFull`) a request that would leave the disk too little room."""
+        if self.database.near_full and look(str(self.database.path)) is not None:  # else it is not even encoded
+            try:
+                size = len(msgspec.json.encode(request))
+            except (ValueError, TypeError, RecursionError, msgspec.MsgspecError):
+                size = 0  # what cannot be written as JSON is for the operation to refuse, by its name
+            self.database.check_room(size * WRITTEN_PER_BYTE)
+
+    def check_room_for(self, size_bytes: int) -> None:
+        """Refuse (`DiskFull`) a file of so many bytes beside the database."""
+        self.database.check_room(size_bytes)
 
     @property
     def spoilt(self) -> bool:
@@ -121,35 +156,80 @@ class Store:
         broken = self.database.rows("pragma foreign_key_check")
         return lines + [f"a row of {row[0]} refers to a row of {row[2]} that is not there" for row in broken]
 
+    def stranger(self) -> str | None:
+        """Return what the schema holds that no store's does, or lacks that every store's has: a trigger, a table."""
+        from fedctl.store import vet  # noqa: PLC0415  what few commands need
+
+        return vet.stranger(self.database)
+
     def altered_migrations(self) -> list[str]:
         """Return the names of migrations that ran with another text than this fedctl has."""
         return migrate.altered(self.database)
+
+    def rows_at_once(self, most: int) -> int:
+        """Return how many rows one transaction is to delete: fewer where the log has little room."""
+        short = self.database.near_full and self.space()[0] < most * DELETED_ROW_BYTES
+        return min(most, ROWS_AT_ONCE) if short else most
+
+    def space(self) -> tuple[int, bool]:
+        """Return how many bytes the disk has free, and whether writes are refused for that; (0, False): unknown."""
+        return self.database.space() or (0, False)
+
+    def make_reserve(self) -> None:
+        """Have a reserve beside the store for what frees space, where there is room for it."""
+        self.database.make_reserve()
 
     def size_bytes(self) -> int:
         """Return the size of the database with its write-ahead log."""
         if self.database.path is None:
             return int(self.database.pragma("page_count")) * int(self.database.pragma("page_size"))
-        return _size_bytes(f"{self.database.path}") + self.wal_bytes()
+        return size_bytes(f"{self.database.path}") + self.wal_bytes()
 
     def wal_bytes(self) -> int:
         """Return the size of the write-ahead log."""
-        return 0 if self.database.path is None else _size_bytes(f"{self.database.path}-wal")
+        return 0 if self.database.path is None else size_bytes(f"{self.database.path}-wal")
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection, and use the store no more."""
         self.database.close()
-
-
-def _size_bytes(name: str) -> int:
-    try:
-        return os.stat(name).st_size  # noqa: PTH116  a name, not a path object
-    except FileNotFoundError:
-        return 0
+        if self._used is not None:
+            self._used.close()
 
 
 def _fill(database: Database, clock: Clock) -> None:
     migrate.migrate(database, clock.now_ms())
     StoreSettings(database).put("epoch", clock.new_id())
+
+
+def _is_there(path: Path) -> bool:
+    """Return whether there is a file with something in it: one `stat`."""
+    try:
+        state = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return state.st_size > 0 or not S_ISREG(state.st_mode)
+
+
+def _make_sure_of(path: Path, clock: Clock, *, create: bool, timeout_s: float) -> None:
+    """See that there is a file to open, or say why there is none."""
+    with translated(path):
+        if _is_there(path):
+            return
+        swap.settle(path, timeout_s)  # a restore that died may have been about to put one there
+        home = path.parent
+        if _is_there(path):
+            return
+        if path.exists():
+            # A store comes into its place whole, by a rename: an empty file is one that was cut off.
+            raise Corrupt(f"the database {path} is empty", hint="restore a backup, or move the file aside")
+        if home.exists() and not home.is_dir():
+            raise UsageError(f"the home {home} is a file, not a folder", hint="point --home at a folder")
+        if not create:
+            raise NoStore(
+                f"there is no store in {home}",
+                hint="begin with: fedctl init, or store an episode, or push an item",
+            )
+        _create(path, clock, timeout_s)
 
 
 def _create(path: Path, clock: Clock, timeout_s: float) -> None:
@@ -160,10 +240,11 @@ def _create(path: Path, clock: Clock, timeout_s: float) -> None:
         raise Denied(f"the home {path.parent} cannot be made", hint="check the permissions above it") from error
     except (FileExistsError, NotADirectoryError) as error:
         raise UsageError(f"the home {path.parent} is a file, or below one", hint="point --home at a folder") from error
-    lock = WriteLock(path.with_suffix(".lock"), timeout_s)
-    lock.acquire()
+    used = use(path, timeout_s, exclusive=False)  # not while a restore is about to put one there
+    lock = FileLock(path.with_suffix(".lock"), timeout_s)
     try:
-        if path.exists():
+        lock.acquire()
+        if path.exists() or swap.is_begun(path):
             return
         log = path.with_name(path.name + "-wal")
         if log.exists() and log.stat().st_size:
@@ -196,3 +277,4 @@ def _create(path: Path, clock: Clock, timeout_s: float) -> None:
             os.close(folder)
     finally:
         lock.close()
+        used.close()

@@ -8,6 +8,7 @@ import msgspec
 
 from fedctl.model.tenant import Quota, Tenant
 from fedctl.model.time import to_rfc3339
+from fedctl.store.ledger import tenant_digest
 from fedctl.store.queries import load
 
 if TYPE_CHECKING:
@@ -20,27 +21,23 @@ class Tenants:
     def __init__(self, database: Database) -> None:
         self._db = database
         self._sql = load("tenant")
-        self._known: dict[str, int] = {}
-        self._undone = database.undone
 
     def key(self, name: str) -> int | None:
-        """Return the tenant's key, or None when nothing was ever kept for it."""
-        if self._undone != self._db.undone:
-            # A tenant that was made in what was rolled back is none; keys are never changed or reused otherwise.
-            self._known.clear()
-            self._undone = self._db.undone
-        found = self._known.get(name)
-        if found is None:
-            found = self._db.value(self._sql["key"], {"name": name})
-            if found is not None:
-                self._known[name] = found
+        """Return the tenant's key, or None when nothing was ever kept for it, or it was erased.
+
+        Asked anew each time: somebody else may have erased it, and a key that is remembered would be written to.
+        """
+        found: int | None = self._db.value(self._sql["key"], {"name": name})
         return found
 
     def key_for_writing(self, name: str, now_ms: int) -> int:
-        """Return the tenant's key; make the tenant when it is new. Inside a write transaction."""
+        """Return the tenant's key; make the tenant when it is new. Inside a write transaction.
+
+        One whose name was erased begins after that, whatever the clock says: a ledger names by name and time.
+        """
         found = self.key(name)
         if found is None:
-            self._db.run(self._sql["add"], {"name": name, "now_ms": now_ms})
+            self._db.run(self._sql["add"], {"name": name, "now_ms": now_ms, "digest": tenant_digest(name)})
             found = self.key(name)
             assert found is not None
             self._db.run(self._sql["add_usage"], {"key": found})

@@ -38,6 +38,15 @@ class Tokens:
         """Return the records of one tenant or of all, newest first."""
         return [_to_record(row) for row in self._db.rows(self._sql["list"], {"tenant_id": tenant_id})]
 
+    def rows(self) -> list[Row]:
+        """Return all records as they are, for `merge` into another store."""
+        return self._db.rows(self._sql["list"], {"tenant_id": None})
+
+    def merge(self, rows: list[Row]) -> None:
+        """Take over another store's records: what is revoked in either is revoked."""
+        names = ("id", "tenant_id", "agent_id", "role", "issued_at_ms", "expires_at_ms", "revoked_at_ms")
+        self._db.run_many(self._sql["merge"], [dict(zip(names, row, strict=True)) for row in rows])
+
     def last_expiry_ms(self) -> int | None:
         """Return when the last of the tokens that still hold ends; None when there is none."""
         found: int | None = self._db.value(self._sql["last_expiry"])

@@ -15,6 +15,7 @@ import socket
 import struct
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 import mutants
@@ -233,6 +234,13 @@ def slow_loris(target: Target, much: float) -> Iterator[Figure]:
     yield f"{many:,} slow handshakes: left open after {LET_GO_S:g} s", left, left == 0
 
 
+def lingering(target: Target, much: float) -> Iterator[Figure]:
+    """Both of those at once: they are waited for, each as long as the other."""
+    with ThreadPoolExecutor(2) as threads:
+        for told in threads.map(lambda one: list(one(target, much)), (half_open, slow_loris)):
+            yield from told
+
+
 async def _silent(target: Target, many: int) -> int:
     async def one(number: int) -> bool:
         try:
@@ -402,7 +410,7 @@ def slow_readers(target: Target, much: float) -> Iterator[Figure]:
             dropped == len(listeners),
         )
         askers = [_deaf(target, *[ListEpisodes(limit=1000)] * 250) for _ in range(round(20 * max(much, 0.2)))]
-        time.sleep(3.0)
+        time.sleep(3.0 if much >= 1 else 1.0)
         yield "askers that never read: the hub answers others", len(good.call(ListEpisodes(limit=3)).episodes), True
         for one in [*listeners, *askers]:
             hang_up(one)

@@ -1,6 +1,6 @@
 """A writer or a claimer, as a process of its own, which notes outside the home what was acknowledged.
 
-    worker.py NAME ACKED (local | URL) [--count N] [--until FILE] [--token-file F] [--barrier]
+    worker.py NAME ACKED (local | URL) [--count N] [--until FILE] [--token-file F] [--barrier] [--waits FILE]
     worker.py NAME NOTES (local | URL) --claim POOL --start FILE [--batch N] [--lease-ms N] [--work-ms N] [--push N]
               [--race ROUNDS] [--until FILE]
 
@@ -8,9 +8,10 @@
 acknowledged is sent again with the same ids, on a new connection, until it is. With `--barrier` (inside an agent, which
 acknowledges before its hub does) only that is noted of which the hub has shown that it has it.
 
-A writer notes ids; a claimer a JSON object for each answer: `got` the items claimed, `done` and `refused` what became
-of its completions, at the end `waits_ms` how long each request took. It is ready when its notes are there, begins when
-`--start` is, and ends when the pool is empty (and `--until` is there).
+A writer notes ids, and in `--waits` when each of its requests began (s, monotonic) and how long it took (ms). A claimer
+notes a JSON object for each answer: `got` the items claimed, `done` and `refused` what became of its completions, at
+the end `waits_ms` how long each request took. It is ready when its notes are there, begins when `--start` is, and ends
+when the pool is empty (and `--until` is there).
 """
 
 from __future__ import annotations
@@ -66,16 +67,20 @@ class Writer:
         self._options = options
         self._caller: Any = None
         self._acked = open_notes(options)
+        self._waits: list[str] = []
         self.again = 0
 
     def store(self, drafts: list[EpisodeDraft]) -> None:
         """Send the drafts until all are acknowledged, then note their ids."""
-        give_up_at = time.monotonic() + GIVE_UP_S
+        begun = time.monotonic()
+        give_up_at = begun + GIVE_UP_S
         while not self._try(drafts):
             self.again += 1
             if time.monotonic() > give_up_at:
                 sys.exit(f"{self._options.name}: nobody took it within {GIVE_UP_S:g} s")
             time.sleep(RETRY_PAUSE_S)
+        if self._options.waits:
+            self._waits.append(f"{begun:.4f} {(time.monotonic() - begun) * 1000:.2f}\n")
         os.write(self._acked, "".join(f"{draft.id}\n" for draft in drafts).encode())
 
     def _try(self, drafts: list[EpisodeDraft]) -> bool:
@@ -93,6 +98,11 @@ class Writer:
                 raise SystemExit(0) from None  # the agent is dead: nobody will ever take it
             self.close()
             return False
+
+    def note_waits(self) -> None:
+        """Note how long each request took."""
+        if self._options.waits:
+            Path(self._options.waits).write_text("".join(self._waits))
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -220,6 +230,7 @@ def main() -> None:
     parser.add_argument("--until")
     parser.add_argument("--token-file")
     parser.add_argument("--barrier", action="store_true")
+    parser.add_argument("--waits", metavar="FILE")
     parser.add_argument("--claim", metavar="POOL")
     parser.add_argument("--start")
     parser.add_argument("--batch", type=int, default=1)
@@ -248,6 +259,7 @@ def write(options: argparse.Namespace) -> None:
     try:
         for batch in drafts(options):
             writer.store(batch)
+        writer.note_waits()
     except FedctlError as error:
         sys.exit(f"{options.name}: {error.code}: {error.message}")
     finally:

@@ -298,7 +298,7 @@ def test_a_damaged_index_costs_nothing_but_its_rebuilding(fedctl, tmp_path, dama
         else:
             file.unlink()
             if damage == "a folder":
-                file.mkdir()
+                file.mkdir(mode=0o700)
     code, out, err = fedctl("memory", "query", "filler number 7", "--json")
     assert code == 0, err
     assert [row["id"] for row in json.loads(out)] == [row["id"] for row in before]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 
+
+@pytest.mark.long
 def test_the_demo_holds_all_its_criteria_on_a_folder_of_ones_own(user):
     code = user.folder / "code"
     code.mkdir()

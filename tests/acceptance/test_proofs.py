@@ -11,18 +11,24 @@ import pytest
 PROVE = Path(__file__).parents[2] / "scripts" / "prove"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "dose",
     [
-        ["writers", "--quick"],
-        ["crash", "--rounds", "2", "--writers", "4", "--only", "hub"],
-        ["crash", "--rounds", "2", "--writers", "2", "--only", "writers"],
-        ["crash", "--rounds", "4", "--only", "agents"],
-        ["pools", "--quick"],
-        ["flood", "--quick"],
-        ["fuzz", "--quick"],
+        # the longest first, those that wait in turn with those that work
         ["net", "--quick"],
         ["soak", "--quick"],
+        ["flood", "--quick"],
+        ["pools", "--quick"],
+        ["keep", "--quick"],
+        ["restore", "--quick"],
+        ["erase", "--quick"],
+        ["disk", "--quick"],
+        ["crash", "--rounds", "2", "--writers", "4", "--only", "hub"],
+        ["crash", "--rounds", "4", "--only", "agents"],
+        ["writers", "--quick"],
+        ["crash", "--rounds", "2", "--writers", "2", "--only", "writers"],
+        ["fuzz", "--quick"],
     ],
     ids=" ".join,
 )
@@ -39,4 +45,5 @@ def test_a_proof_that_does_not_exist_is_named():
         [sys.executable, str(PROVE / "run"), "nonsense"], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 2
-    assert "there is no nonsense; there are crash, flood, fuzz, index, net, pools, soak, writers" in done.stderr
+    there = "crash, disk, erase, flood, fuzz, index, keep, net, pools, restore, soak, writers"
+    assert f"there is no nonsense; there are {there}" in done.stderr

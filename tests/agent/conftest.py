@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fedctl.access.keys import KeyRing
-from fedctl.agent.lifecycle import AgentLife, AgentPlan, Means
+from fedctl.agent.lifecycle import AgentLife
 from fedctl.agent.link import HomeLink, HubLink
+from fedctl.agent.plan import AgentPlan, Means
 from fedctl.client.link import AsyncCaller
 from fedctl.clock import Clock
 from fedctl.log import Log, LogOptions

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import tempfile
@@ -21,6 +22,7 @@ from fedctl.messages import memory as m
 from fedctl.messages.hub import ListEvents, Subscribe
 from fedctl.messages.token import RevokeToken
 from fedctl.model.agent import NoteDraft
+from fedctl.store.store import Store
 
 PHASES = ["spawning", "initializing", "ready", "working", "idle", "shutting_down", "dead"]
 
@@ -322,6 +324,41 @@ def test_an_agent_called_dead_meanwhile_enters_again(start_hub, life_of, quickly
         return agent_of(again).status
 
     assert quickly(main()) == "dead"
+
+
+def test_a_hub_whose_store_was_restored_is_told_again_what_the_backup_lacked_once(
+    start_hub, life_of, quickly, eventually, keep, stored_ids, tmp_path
+):
+    hub = start_hub()
+    hub.owner("default").call(keep("both", agent_id="coder"))
+    hub.end()
+    shutil.copytree(hub.home, tmp_path / "backup")
+    hub = start_hub(hub.home)
+
+    async def main():
+        life = life_of(hub, sync_interval_ms=1000)
+        await life.start()
+        await life.answer(keep("both", "lost", "lost too"))
+        await life.sync()
+        await asyncio.to_thread(hub.end)
+        await eventually(lambda: not life.connected)
+        await life.answer(keep("away"))
+        shutil.rmtree(hub.home)
+        shutil.copytree(tmp_path / "backup", hub.home)
+        store = Store.open(hub.home, Clock(), create=False)
+        with store.write():
+            store.settings.put("epoch", "another")
+        store.close()
+        again = await asyncio.to_thread(start_hub, hub.home)
+        await eventually(lambda: len(stored_ids(again)) == 4)
+        await life.sync()
+        assert not life.memory.undelivered  # the epoch is known by now: nothing is told a third time
+        return again, await life.end("done", None)
+
+    again, ending = quickly(main())
+    assert (ending.exit, ending.stored, ending.delivered, ending.undelivered) == (0, 3, 3, 0)
+    assert sorted(stored_ids(again)) == ["away", "both", "lost", "lost too"]
+    assert agent_of(again).status == "dead"
 
 
 def test_an_agent_whose_name_another_took_delivers_and_leaves_the_others_phases_alone(

@@ -169,7 +169,7 @@ def test_it_listens_to_nobody_but_its_hub_about_what_it_wants_to_hear(begin, qui
         await life.end("done", None)
         return [one for one in link.asked if isinstance(one, Subscribe)]
 
-    assert quickly(main()) == [Subscribe(kinds=["episode_stored", "episode_deleted"])]
+    assert quickly(main()) == [Subscribe(kinds=["episode_stored", "episode_deleted", "episodes_pruned"])]
 
 
 def test_many_queries_at_once_send_what_is_queued_once(begin, quickly, keep):

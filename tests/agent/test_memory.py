@@ -102,6 +102,16 @@ def test_what_was_deleted_at_the_hub_is_forgotten_here(remember, bench):
     assert memory.answer(m.GetEpisodes(ids=["e1", "e2"])).missing == ["e1"]
 
 
+def test_what_was_erased_at_the_hub_is_forgotten_here_though_it_is_not_named(remember, bench):
+    bench.keep("e1", "e2")
+    memory = remember()
+    memory.take_in(bench.call(m.ListEpisodes()).episodes, [])
+    cursor = bench.call(m.PullEpisodes(limit=0)).cursor
+    bench.call(m.EraseEpisodes(ids=["e1"]))
+    memory.take_in([], bench.call(m.PullEpisodes(cursor=cursor)).deleted)
+    assert memory.answer(m.GetEpisodes(ids=["e1", "e2"])).missing == ["e1"]
+
+
 def test_an_episode_makes_the_same_episode_elsewhere(bench, make_bench, draft):
     bench.keep(
         draft("e1", input={"deep": [1, 2.5, None, True, 1 << 80]}, output="text", reward=0.5, critique="so",
@@ -135,3 +145,23 @@ def test_with_a_model_of_its_own_it_searches_by_meaning(remember, keep, make_emb
 def test_what_only_a_hub_can_do_is_unavailable(remember):
     with pytest.raises(Unavailable, match="needs the hub"):
         remember().answer(ListTokens())
+
+
+def test_what_was_delivered_is_queued_again_as_it_was_and_what_was_deleted_since_is_not(remember, keep):
+    memory = remember()
+    memory.answer(keep("e1", "e2", "e3", input={"a": [1, True]}, pinned=True, metadata={"k": 2}))
+    first = memory.next_batch()
+    memory.settle(first, acks(first, e3=m.StoreResult(ok=True, id="e3", deleted=True)))
+    memory.answer(keep("e4"))
+    memory.take_in([], ["e2"])
+    memory.push_again()
+    again = memory.next_batch()
+    assert [one.id for one in again.episodes] == ["e4", "e1"]
+    assert (memory.stored, memory.delivered, memory.undelivered) == (4, 2, 2)
+    changed = {"agent_id", "created_at", "success"}  # what the store here added: every store would
+    for field in type(first.episodes[0]).__struct_fields__:
+        if field not in changed:
+            assert getattr(again.episodes[1], field) == getattr(first.episodes[0], field), field
+    memory.settle(again, acks(again))
+    memory.push_again()
+    assert (memory.delivered, memory.undelivered) == (2, 2)  # every time, not only once

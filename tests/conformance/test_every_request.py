@@ -19,6 +19,7 @@ from fedctl.messages import agent as a
 from fedctl.messages import hub as h
 from fedctl.messages import memory as m
 from fedctl.messages import pool as p
+from fedctl.messages import retention as r
 from fedctl.messages import store as s
 from fedctl.messages import tenant as n
 from fedctl.messages import token as t
@@ -275,6 +276,23 @@ SCRIPT: list[Any] = [
     w.SetWorkerStatus(id="absent", status="lost"),
     p.ClaimItems(pool="p", worker_id="w1"),
     w.ReapWorkers(),
+    # -- retention: after the items are gone, for their sizes differ
+    m.PinEpisodes(ids=["e1", "absent"]),
+    m.PinEpisodes(ids=["e1"], pinned=False),
+    m.PinEpisodes(ids=[]),
+    r.Prune(),
+    r.SetPolicy(min_reward=0.2, keep_success=True, keep_where=[("tag", "=", "keep")], items_max_age_ms=86_400_000),
+    r.SetPolicy(min_reward=None),
+    r.SetPolicy(max_age_ms=0),
+    r.SetPolicy(),
+    r.GetPolicy(),
+    r.SetPolicy(min_reward=0.6),
+    r.ExplainEpisode(id="learned"),
+    r.ExplainEpisode(id="absent"),
+    r.Prune(dry_run=True, max_rows=0),
+    r.Prune(max_rows=0),
+    r.Prune(max_share=2.0),
+    r.Prune(all_tenants=True, dry_run=True),
     # -- tokens
     t.IssueToken(tenant_id="acme", agent_id="a1", ttl_ms=60_000),
     t.IssueToken(tenant_id="../acme"),
@@ -295,6 +313,17 @@ SCRIPT: list[Any] = [
     n.ListTenants(),
     t.RotateKey(grace_ms=-1),
     t.RotateKey(),
+    # -- erasing
+    m.EraseEpisodes(ids=["learned", "absent"], dry_run=True),
+    m.EraseEpisodes(ids=["learned", "absent"]),
+    m.EraseEpisodes(filter=EpisodeFilter(task="no such task")),
+    m.EraseEpisodes(ids=["x"], filter=EpisodeFilter(task="x")),
+    m.StoreEpisodes(episodes=[draft("learned", reward=0.5)]),
+    n.EraseTenant(name="acme", dry_run=True),
+    n.EraseTenant(name="acme", budget_ms=60_000),
+    n.EraseTenant(name="acme"),
+    n.EraseTenant(name="../acme"),
+    n.ListTenants(),
 ]
 
 HUB_ONLY: list[Any] = [
@@ -357,6 +386,7 @@ TOKENS = re.compile(r"[\w-]+\.[\w-]+\.[\w-]{86}")
 MEASURED = {
     "offset_ms", "lived_ms", "lasted_ms", "key_id", "old_keys_until",
     "uptime_s", "latencies", "rss_bytes", "operations", "errors", "commits", "connections", "store_bytes", "size_bytes",
+    "disk_free_bytes",
     "acked_episodes", "expires_at", "pid", "age_s", "lease_id", "next_ms", "oldest_pending_s",
 }  # fmt: skip
 """What is measured, or differs from home to home."""

@@ -16,6 +16,7 @@ import pytest
 from fedctl.errors import Denied, FedctlError, NotFound, UsageError
 from fedctl.messages import agent as a
 from fedctl.messages import pool as p
+from fedctl.messages import retention as r
 from fedctl.messages import token as t
 from fedctl.messages import worker as w
 from fedctl.model.episode import EpisodeDraft, EpisodeFilter
@@ -29,11 +30,11 @@ ROLES = ("agent", "admin", "operator", "owner")
 
 WORK = ("memory", "pool", "worker", "agent")
 """Of these an agent may everything in its tenant but what is said below."""
-AGENTS_TOO = {"hub.info", "hub.subscribe", "hub.events"}
-ADMINS = {"memory.delete", "pool.purge", "pool.pause", "token.issue", "token.list", "token.revoke", "tenant.list",
-          "tenant.show"}  # fmt: skip
+AGENTS_TOO = {"hub.info", "hub.subscribe", "hub.events", "retention.show", "retention.explain"}
+ADMINS = {"memory.delete", "memory.erase", "pool.purge", "pool.pause", "token.issue", "token.list", "token.revoke",
+          "tenant.list", "tenant.show", "retention.set", "retention.prune"}  # fmt: skip
 """What takes something away for good, or lets somebody in: all of its own tenant."""
-OPERATORS = {"memory.reindex", "tenant.set", "token.rotate_key", "hub.stats", "store.check"}
+OPERATORS = {"memory.reindex", "tenant.set", "tenant.erase", "token.rotate_key", "hub.stats", "store.check"}
 """What is about the whole store or the hub."""
 
 
@@ -81,6 +82,7 @@ REFERENCES = {
     "ClaimItems.pool": "pool",
     "ClaimItems.worker_id": "worker",
     "ClaimItems.lease_id": "lease",
+    "retention.id": "episode",
     "tenant.name": "tenant",
     "token.id": "token",
     "token.tenant_id": "tenant",
@@ -91,14 +93,19 @@ REFERENCES = {
 PLAIN: dict[str, Any] = {
     "text": "alpha beta", "texts": ["alpha beta"], "task": "alpha beta", "data": 1, "type": "coder", "host": "h",
     "pid": 7, "lifetime_ms": 60_000, "paused": True, "kind": "task", "at": "2026-01-01T00:00:00.000Z",
+    "max_episodes": 5,
 }  # fmt: skip
+
+
+GIVEN = {"SetPolicy.max_episodes"}
+"""What need not be given, where one of several must be."""
 
 
 def fill(kind: Any, column: str, refs: dict[str, str], chosen: str | None = None) -> Any:
     """Return an instance with what must be given, and the optional reference `chosen`."""
     given = {}
     for field in msgspec.structs.fields(kind):
-        if field.required or field.name == chosen:
+        if field.required or field.name == chosen or f"{kind.__name__}.{field.name}" in GIVEN:
             given[field.name] = value_of(kind, field, column, refs)
     return kind(**given)
 
@@ -152,6 +159,8 @@ MINE, THEIRS = "acme", "theirs"
 class Hub:
     """What a hub lends to operations, where its agents are connected."""
 
+    stopping = False
+
     def __init__(self) -> None:
         self.agents: set[tuple[str, str]] = set()
 
@@ -197,6 +206,7 @@ def populate(bench: Any, hub: Hub, tenant: str) -> dict[str, str]:
     call(p.FailItems(failures=[ItemFailure(id=lost, lease_id=one.lease_id, poison=True)]))
     call(p.PushItems(pool=refs["pool"], items=[ItemDraft(id=refs["item"], data=1, key=refs["key"])]))
     refs["token"] = call(t.IssueToken(tenant_id=tenant)).record.id
+    call(r.SetPolicy(items_max_age_ms=86_400_000))
     return refs
 
 

@@ -24,7 +24,9 @@ from fedctl.operations.table import OPERATIONS
 
 UNITS = ("_seconds", "_bytes", "_ratio", "_info")
 # What is counted in things has the thing for a unit; these say how many there are.
-THINGS = ("agents", "connections", "episodes", "tenants", "pools", "items", "embeddings", "requests", "fds")
+THINGS = (
+    "agents", "connections", "episodes", "tenants", "pools", "items", "embeddings", "requests", "fds", "read_only",
+)  # fmt: skip
 LABELS = {
     "operation": {one.name for one in OPERATIONS.values()},
     "queue": {"write", "read"},

@@ -29,9 +29,9 @@ class StoreThatFails:
         self._store, self.error = store, error
 
     @contextlib.contextmanager
-    def write(self, *, apart=True):
+    def write(self, *, apart=True, admitted=False):
         outermost = not self._store.database.writing
-        with self._store.write(apart=apart):
+        with self._store.write(apart=apart, admitted=admitted):
             yield
             if outermost and self.error is not None:
                 raise self.error

@@ -11,7 +11,10 @@ import pytest
 from fedctl.errors import Corrupt
 from fedctl.messages import memory as m
 from fedctl.messages.store import CheckAnswer, CheckStore
+from fedctl.model.episode import EpisodeFilter
 from fedctl.operations import index
+from fedctl.operations.store import YOUNG_MS
+from fedctl.store.ledger import Entry, Ledger, episode_digest, tenant_digest
 
 
 @pytest.fixture
@@ -47,7 +50,11 @@ def test_a_whole_store_is_clean_and_stays_as_it_is(whole, full: bool):
     answer: CheckAnswer = whole.call(CheckStore(full=full))
     assert answer.findings == []
     assert answer.episodes == 8
-    always = ["schema", "change log", "words", "vectors", "usage", "index files"]
+    always = [
+        "schema", "change log", "words", "metadata", "vectors", "usage", "erasures", "index files", "files",
+        "permissions",
+    ]  # fmt: skip
+    assert (answer.read_only, answer.disk_free_bytes > 0) == (False, True)
     assert answer.checks == (["database"] if full else []) + always
     assert (whole.store.changes.last_seq(), [path.read_bytes() for path in index_files(whole)]) == before
 
@@ -64,6 +71,27 @@ DAMAGE: dict[str, tuple[str, list[tuple[str, str]]]] = {
     "words are missing": ("DELETE FROM words_1 WHERE rowid = 1", [("words", "derived")]),
     "words of what is not there": ("INSERT INTO words_1 (rowid, task) VALUES (999, 'x')", [("words", "derived")]),
     "a vector is missing": ("DELETE FROM embeddings WHERE seq = 1", [("vectors", "derived")]),
+    "words of another episode": ("UPDATE words_1_docsize SET id = 999 WHERE id = 1", [("words", "derived")]),
+    "metadata of what is not there": (
+        "INSERT INTO episode_metadata (tenant_key, path, value, seq) VALUES (1, 'a', 1, 999)",
+        [("metadata", "derived")],
+    ),
+    "an id is buried alive": (
+        "INSERT INTO tombstones (tenant_key, id, seq, at_ms) VALUES (1, 'alpha', 1, 1)",
+        [("change log", "data")],
+    ),
+    "usage is not what is there": ("UPDATE tenant_usage SET bytes = 1 WHERE tenant_key = 1", [("usage", "derived")]),
+    "a trigger": ("CREATE TRIGGER t AFTER INSERT ON episodes BEGIN DELETE FROM episodes; END", [("schema", "data")]),
+    "a table of somebody else's": ("CREATE TABLE t (x)", [("schema", "data")]),
+    "an index is missing": ("DROP INDEX episodes_by_time", [("schema", "data")]),
+    "an erasure did not end": (
+        "INSERT INTO erasures (tenant_key, begun_at_ms) VALUES (1, 1)",
+        [("erasures", "derived")],
+    ),
+    "an erasure is not in the ledger": (
+        "INSERT INTO erased_episodes (digest, erased_at_ms) VALUES (x'00', 1)",
+        [("erasures", "derived")],
+    ),
     "nothing waits that should": ("DELETE FROM embedding_queue WHERE tenant_key = 1", [("vectors", "derived")]),
 }
 
@@ -88,7 +116,7 @@ def flipped(bench) -> None:
 def a_folder(bench) -> None:
     path = index_files(bench)[0]
     path.unlink()
-    path.mkdir()
+    path.mkdir(mode=0o700)
 
 
 @pytest.mark.parametrize("damage", [missing, flipped, a_folder])
@@ -202,3 +230,63 @@ def test_a_database_whose_pages_are_damaged_is_corrupt(whole):
     with pytest.raises(Corrupt):
         assert ("database", "data") in found(whole.another(), full=True)
         raise Corrupt("found")
+
+
+def test_metadata_that_cannot_be_found_are_found_by_the_full_check_and_mended(bench, draft):
+    bench.keep(draft("e1", metadata={"run": 7}), draft("e2", metadata={"run": 8}))
+    bench.hits("task")
+    sql(bench, "DELETE FROM episode_metadata WHERE seq = 1")
+    assert found(bench) == []
+    assert found(bench, full=True) == [("metadata", "derived")]
+    reindex(bench)
+    assert found(bench, full=True) == []
+    wanted = m.ListEpisodes(filter=EpisodeFilter(where=[("run", "=", 7)]))
+    assert [one.id for one in bench.call(wanted).episodes] == ["e1"]
+
+
+@pytest.mark.parametrize("vector", ["zeroblob(48)", "CAST(x'007e' || substr(vector, 3) AS BLOB)", "substr(vector, 3)"])
+def test_a_vector_that_is_none_is_found_by_the_full_check_and_made_anew(whole, vector: str):
+    sql(whole, f"UPDATE embeddings SET vector = {vector} WHERE seq = 2 AND tenant_key = 1")
+    assert found(whole) == []
+    assert found(whole, full=True) == [("vectors", "derived")]
+    reindex(whole)
+    assert found(whole, full=True) == []
+    assert whole.hits("beta", mode="semantic")[0] == "beta"
+
+
+def test_what_was_erased_and_is_there_is_damage_of_the_data(whole):
+    now_ms = whole.clock.now_ms()
+    entries = [Entry("tenant", tenant_digest("other"), now_ms), Entry("episode", episode_digest("default", "beta"), 1)]
+    Ledger(whole.home / "erasures").add(entries)
+    assert found(whole) == [("erasures", "derived")]  # the database does not know of it
+    with whole.store.write():
+        whole.store.erasures.note(entries)
+    assert found(whole) == [("erasures", "data")]
+    assert found(whole, full=True) == [("erasures", "data")] * 2
+
+
+def test_what_a_process_left_behind_that_died_is_found_once_it_is_old(whole):
+    left = [whole.home / "store.db.new", whole.home / "index" / "1" / "x.tmp", whole.home / "store.db.exchange"]
+    (whole.home / "store.db.exchange").mkdir(mode=0o700)
+    for path in left[:2]:
+        path.touch(mode=0o600)
+
+    def aged(by_ms: int) -> list[tuple[str, str]]:
+        for path in left:
+            os.utime(path, ns=(0, (whole.clock.now_ms() - by_ms) * 1_000_000))
+        return found(whole)
+
+    assert aged(YOUNG_MS - 1000) == []
+    assert aged(YOUNG_MS + 1000) == [("files", "derived")] * 3
+
+
+@pytest.mark.parametrize("name", ["store.db", "store.db-wal", "index", "index/1", "keys"])
+def test_a_file_that_others_may_open_is_found(whole, name: str):
+    (whole.home / "keys").mkdir(mode=0o700, exist_ok=True)
+    path = whole.home / name
+    before = path.stat().st_mode
+    path.chmod(before | 0o040)
+    assert found(whole) == [("permissions", "derived")]
+    path.chmod(before)
+    (whole.home / "notes.txt").write_text("the owner's own")
+    assert found(whole) == []

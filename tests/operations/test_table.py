@@ -11,6 +11,7 @@ import fedctl.messages.agent
 import fedctl.messages.hub
 import fedctl.messages.memory
 import fedctl.messages.pool
+import fedctl.messages.retention
 import fedctl.messages.store
 import fedctl.messages.tenant
 import fedctl.messages.token
@@ -20,7 +21,8 @@ from fedctl.messages.base import Answer, Request, answer_type
 from fedctl.operations.table import OPERATIONS, request_types
 
 COLUMNS = [
-    getattr(fedctl.messages, name) for name in ("agent", "hub", "memory", "pool", "store", "tenant", "token", "worker")
+    getattr(fedctl.messages, name)
+    for name in ("agent", "hub", "memory", "pool", "retention", "store", "tenant", "token", "worker")
 ]
 REQUESTS = {kind for column in COLUMNS for _, kind in inspect.getmembers(column, inspect.isclass)
             if issubclass(kind, Request) and kind is not Request}  # fmt: skip
@@ -36,8 +38,9 @@ def test_an_operation_is_called_what_its_request_is_called_on_the_wire():
         assert kind.__struct_config__.tag == operation.name
         assert kind.__module__.rpartition(".")[2] == operation.name.partition(".")[0]
         module = operation.function.__module__.rpartition(".")[2]
-        # A pool's items fill a file of their own.
-        assert module in operation.name.split(".") or (operation.name.partition(".")[0], module) == ("pool", "item")
+        # A pool's items fill a file of their own, and so does what erases.
+        apart = {"pool": "item", "memory": "erasure", "tenant": "erasure"}
+        assert module in operation.name.split(".") or apart[operation.name.partition(".")[0]] == module
     assert len({operation.name for operation in OPERATIONS.values()}) == len(OPERATIONS)
 
 

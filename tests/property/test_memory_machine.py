@@ -16,9 +16,11 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multip
 
 from fedctl.clock import Clock
 from fedctl.messages import memory as m
+from fedctl.messages.retention import SetPolicy
 from fedctl.model import limits
 from fedctl.model.episode import EpisodeDraft, EpisodeFilter
 from fedctl.model.principal import Principal
+from fedctl.operations import retention
 from fedctl.operations.context import Context, Recall
 from fedctl.operations.table import run
 from fedctl.store.store import Store
@@ -68,6 +70,7 @@ class MemoryMachine(RuleBasedStateMachine):
                                access=None)  # type: ignore[arg-type]  # fmt: skip
         self.live: dict[str, dict[str, Content]] = {"a": {}, "b": {}}
         self.dead: dict[str, set[str]] = {"a": set(), "b": set()}
+        self.pinned: dict[str, set[str]] = {"a": set(), "b": set()}
 
     def call(self, tenant: str, request: Any) -> Any:
         return run(self.context, Principal(tenant_id=tenant, role="owner"), request)
@@ -100,6 +103,7 @@ class MemoryMachine(RuleBasedStateMachine):
         for id_ in ids:
             del self.live[tenant][id_]
             self.dead[tenant].add(id_)
+            self.pinned[tenant].discard(id_)
 
     @rule(tenant=TENANTS, ids=st.lists(IDS, min_size=1, max_size=4))
     def delete(self, tenant: str, ids: list[str]) -> None:
@@ -114,6 +118,22 @@ class MemoryMachine(RuleBasedStateMachine):
         answer = self.call(tenant, m.DeleteEpisodes(filter=EpisodeFilter(agent_id=agent)))
         assert set(answer.deleted) == {id_ for id_, (whose, _) in self.live[tenant].items() if whose == agent}
         self.bury(tenant, answer.deleted)
+
+    @rule(tenant=TENANTS, ids=st.lists(IDS, min_size=1, max_size=3), pinned=st.booleans())
+    def pin(self, tenant: str, ids: list[str], pinned: bool) -> None:
+        self.call(tenant, m.PinEpisodes(ids=ids, pinned=pinned))
+        there = set(ids) & self.live[tenant].keys()
+        self.pinned[tenant] = self.pinned[tenant] | there if pinned else self.pinned[tenant] - there
+
+    @rule(tenant=TENANTS, most=st.integers(0, 6))
+    def prune(self, tenant: str, most: int) -> None:
+        """Keep the newest so many, and the pinned; and of the log what tells of them."""
+        self.call(tenant, SetPolicy(max_episodes=most, events_max_age_ms=1))
+        result = retention.prune_tenant(self.context, tenant, retention.Guard(1.0), dry_run=False)
+        free = [id_ for id_ in self.live[tenant] if id_ not in self.pinned[tenant]]  # in the order they were stored
+        going = free[: max(0, len(self.live[tenant]) - most)]
+        assert (result.removed, result.more) == (len(going), False)
+        self.bury(tenant, going)
 
     @rule(target=followers, tenant=TENANTS)
     def follow_from_the_beginning(self, tenant: str) -> Any:

@@ -94,3 +94,19 @@ def test_what_an_agent_did_is_found_by_index(bench):
         names = dict.fromkeys(["tenant_key", "agent_id", "since_ms", "limit", "phases_only", "id"], 1)
         plan = database.rows(f"EXPLAIN QUERY PLAN {sql[name]}", names)
         assert any(index in row[3] for row in plan), plan
+
+
+def test_what_is_removed_on_purpose_leaves_no_gap_and_the_newest_always_stays(bench):
+    log(bench, *[(tenant, "agent_status", "s", 1, None) for tenant in "abaa"])
+    with bench.store.write():
+        assert bench.store.changes.remove(bench.key("a"), [1, 2, 3, 4]) == 2
+    assert [one.seq for one in bench.store.changes.after(0, 9)] == [2, 4]
+    assert not bench.store.changes.gap()
+    with pytest.raises(KeyError), bench.store.write():
+        bench.store.changes.remove(bench.key("b"), [2])
+        raise KeyError
+    assert not bench.store.changes.gap(), "what was undone is not counted"
+    with bench.store.write():
+        assert bench.store.changes.add(bench.key("a"), "agent_status", "s", now_ms=2) == 5, "no number comes twice"
+        bench.store.database.run("DELETE FROM changes WHERE seq = 2")
+    assert bench.store.changes.gap()

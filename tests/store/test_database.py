@@ -8,14 +8,20 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import apsw
 import pytest
 
 from fedctl.errors import Corrupt, Denied, DiskFull, Failure, Unavailable
-from fedctl.store.database import Database, SpoiltError, WriteLock, sqlite_version, translated
+from fedctl.store.database import Database, SpoiltError, sqlite_version, translated
+from fedctl.store.lock import FileLock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 
@@ -306,12 +312,12 @@ def test_who_waits_in_time_gets_the_lock(path: Path, database: Database):
 
 
 def waiting_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "write-lock"]
+    return [thread for thread in threading.enumerate() if thread.name == "file-lock"]
 
 
 def test_who_gave_up_waiting_does_not_get_the_lock_later(tmp_path: Path):
     path = tmp_path / "x.lock"
-    first, second, third = WriteLock(path, 5), WriteLock(path, 0.01), WriteLock(path, 5)
+    first, second, third = FileLock(path, 5), FileLock(path, 0.01), FileLock(path, 5)
     first.acquire()
     with pytest.raises(Unavailable):
         second.acquire()
@@ -330,9 +336,9 @@ def test_nothing_is_left_open_by_locking_unlocking_and_giving_up(tmp_path: Path)
 
     path = tmp_path / "x.lock"
     before = open_files()
-    first = WriteLock(path, 1)
+    first = FileLock(path, 1)
     for _ in range(10):
-        second = WriteLock(path, 0.001)
+        second = FileLock(path, 0.001)
         first.acquire()
         with pytest.raises(Unavailable):
             second.acquire()
@@ -345,7 +351,7 @@ def test_nothing_is_left_open_by_locking_unlocking_and_giving_up(tmp_path: Path)
 
 
 def test_a_lock_that_is_closed_is_free(tmp_path: Path):
-    first, second = WriteLock(tmp_path / "x.lock", 1), WriteLock(tmp_path / "x.lock", 1)
+    first, second = FileLock(tmp_path / "x.lock", 1), FileLock(tmp_path / "x.lock", 1)
     first.acquire()
     first.close()
     second.acquire()
@@ -455,7 +461,7 @@ sys.stdin.read()
     assert process.stdout is not None
     with database.write():
         assert process.stdout.readline() == "waiting\n"
-        while "write-lock" not in threads_of(process.pid):
+        while "file-lock" not in threads_of(process.pid):
             pass
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == "interrupted\n"
@@ -466,7 +472,7 @@ sys.stdin.read()
 
 
 def threads_of(pid: int) -> set[str]:
-    return {"write-lock" for _ in list(Path(f"/proc/{pid}/task").iterdir())[1:]}
+    return {"file-lock" for _ in list(Path(f"/proc/{pid}/task").iterdir())[1:]}
 
 
 def test_closing_does_not_wait_for_a_writer_that_does_not_end(path: Path, database: Database):
@@ -602,7 +608,7 @@ def test_a_read_only_disk_is_denied(small_disk):
 
 
 def test_the_lock_file_is_one_s_own_eyes_only(path: Path):
-    lock = WriteLock(path.with_suffix(".lock"), 1)
+    lock = FileLock(path.with_suffix(".lock"), 1)
     lock.acquire()
     assert path.with_suffix(".lock").stat().st_mode & 0o777 == 0o600
     descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR)
@@ -612,7 +618,18 @@ def test_the_lock_file_is_one_s_own_eyes_only(path: Path):
     lock.release()
 
 
-def test_the_log_does_not_grow_for_ever_under_a_writer_that_never_pauses(database, path, monkeypatch):
+@pytest.fixture
+def path_on_disk() -> Iterator[Path]:
+    """A database where a commit takes as long as a disk does: temporary folders may be in memory."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="fedctl-") as folder:
+        path = Path(folder) / "a.db"
+        path.touch()
+        with_table(path)
+        yield path
+
+
+def test_the_log_does_not_grow_for_ever_under_a_writer_that_never_pauses(path_on_disk, monkeypatch):
+    path = path_on_disk
     monkeypatch.setattr("fedctl.store.database.WAL_RESTART_PAGES", 100)
     commits, pages_each = 500, 20
     begun, over = threading.Event(), threading.Event()
@@ -626,13 +643,14 @@ def test_the_log_does_not_grow_for_ever_under_a_writer_that_never_pauses(databas
                 begun.set()
         over.set()
 
-    database.stop_autocheckpoint()
-    thread = threading.Thread(target=write)
-    thread.start()
-    assert begun.wait(20)
-    while not over.is_set():
-        database.checkpoint()
-    thread.join()
-    log = path.with_name(f"{path.name}-wal")
-    assert log.stat().st_size < commits * pages_each * 4096 / 4
-    assert numbers(database) == list(range(commits))
+    with contextlib.closing(Database(path, timeout_s=5)) as database:
+        database.stop_autocheckpoint()
+        thread = threading.Thread(target=write)
+        thread.start()
+        assert begun.wait(20)
+        while not over.is_set():
+            database.checkpoint()
+        thread.join()
+        log = path.with_name(f"{path.name}-wal")
+        assert log.stat().st_size < commits * pages_each * 4096 / 4
+        assert numbers(database) == list(range(commits))

@@ -171,7 +171,7 @@ def test_a_home_that_links_to_a_home_is_one(tmp_path: Path, clock):
 
 @pytest.fixture
 def small_disk(make_disk):
-    return make_disk("256k")
+    return make_disk("384k")
 
 
 def test_a_home_that_is_read_only_is_denied_to_writers_and_nothing_is_lost(small_disk, clock):
@@ -190,7 +190,7 @@ def test_a_home_that_is_read_only_is_denied_to_writers_and_nothing_is_lost(small
 
 
 def test_a_store_is_not_made_by_halves_on_a_full_disk(small_disk, clock):
-    (small_disk.folder / "ballast").write_bytes(b"\0" * (200 << 10))
+    (small_disk.folder / "ballast").write_bytes(b"\0" * (300 << 10))
     with pytest.raises(DiskFull):
         opened(small_disk.folder / "home", clock, create=True)
     with pytest.raises(NoStore):

@@ -26,7 +26,7 @@ ORDER BY a.spawned_at_ms DESC, a.id LIMIT :limit
 -- name: overdue
 -- Agents of any tenant that should be dead by now.
 SELECT t.name, a.id FROM agents AS a JOIN tenants AS t ON t.key = a.tenant_key
-WHERE a.status <> 'dead' AND a.expires_at_ms < :before_ms
+WHERE a.status <> 'dead' AND a.expires_at_ms < :before_ms AND t.name NOT LIKE '-%'
 
 -- name: figures
 SELECT figures FROM agent_figures WHERE tenant_key = :tenant_key AND agent_id = :id

@@ -14,7 +14,7 @@ VALUES (:seq, :tenant_key, :kind, :subject, :detail, :now_ms)
 -- name: after
 SELECT c.seq, t.name, c.kind, c.subject, c.detail, c.at_ms
 FROM changes AS c JOIN tenants AS t ON t.key = c.tenant_key
-WHERE c.seq > :seq ORDER BY c.seq LIMIT :limit
+WHERE c.seq > :seq AND (t.name NOT LIKE '-%' OR c.kind = 'tenant_erased') ORDER BY c.seq LIMIT :limit
 
 -- name: page
 -- A stretch of the log, of one tenant (NULL: all) and of some kinds (NULL: all; else a JSON array).
@@ -22,6 +22,7 @@ SELECT c.seq, t.name, c.kind, c.subject, c.detail, c.at_ms
 FROM changes AS c JOIN tenants AS t ON t.key = c.tenant_key
 WHERE c.seq > :seq AND c.seq <= :through AND (:tenant_key IS NULL OR c.tenant_key = :tenant_key)
   AND (:kinds IS NULL OR c.kind IN (SELECT value FROM json_each(:kinds)))
+  AND (t.name NOT LIKE '-%' OR c.kind = 'tenant_erased')
 ORDER BY c.seq LIMIT :limit
 
 -- name: newest
@@ -29,6 +30,7 @@ SELECT c.seq, t.name, c.kind, c.subject, c.detail, c.at_ms
 FROM changes AS c JOIN tenants AS t ON t.key = c.tenant_key
 WHERE (:tenant_key IS NULL OR c.tenant_key = :tenant_key)
   AND (:kinds IS NULL OR c.kind IN (SELECT value FROM json_each(:kinds)))
+  AND (t.name NOT LIKE '-%' OR c.kind = 'tenant_erased')
 ORDER BY c.seq DESC LIMIT :limit
 
 -- name: next_at
@@ -56,8 +58,20 @@ SELECT c.seq, c.subject, c.detail, c.at_ms FROM changes AS c
 WHERE c.tenant_key = :tenant_key AND json_extract(c.detail, '$.id') = :id 
   AND (c.kind = 'agent_note' OR c.kind = 'agent_error')
 
+-- name: remove
+-- The newest row stays: the next sequence is reckoned from it.
+DELETE FROM changes WHERE seq IN (SELECT value FROM json_each(:seqs)) AND tenant_key = :tenant_key
+  AND seq < (SELECT max(seq) FROM changes)
+
+-- name: note_removed
+INSERT INTO settings (name, value) VALUES ('changes_removed', CAST(:count AS TEXT)) ON CONFLICT (name) DO UPDATE
+SET value = CAST(CAST(settings.value AS INTEGER) + :count AS TEXT)
+
 -- name: gaps
-SELECT count(*), min(seq), max(seq) FROM changes
+-- Sequences begin with 1 and leave none out: what is not here was removed, and counted.
+SELECT count(*), coalesce(max(seq), 0),
+  coalesce((SELECT CAST(value AS INTEGER) FROM settings WHERE name = 'changes_removed'), 0)
+FROM changes
 
 -- name: unlogged
 SELECT count(*) FROM episodes AS e

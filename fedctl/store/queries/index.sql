@@ -59,3 +59,9 @@ DELETE FROM graphs WHERE tenant_key = :tenant_key AND model_key <> :model_key
 
 -- name: graphs
 SELECT tenant_key, model_key, generation FROM graphs ORDER BY tenant_key, model_key
+
+-- name: drop_all_snapshots
+DELETE FROM snapshots
+
+-- name: drop_all_graphs
+DELETE FROM graphs

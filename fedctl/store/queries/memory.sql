@@ -49,8 +49,8 @@ INSERT INTO {words} ({words}, rank) VALUES ('automerge', 0);
 INSERT INTO {words} ({words}, rank) VALUES ('crisismerge', 64);
 
 -- name: merge_words
--- Up to 500 pages of merging; the caller holds the write lock.
-INSERT INTO {words} ({words}, rank) VALUES ('merge', 500)
+-- Up to :pages pages of merging; the caller holds the write lock.
+INSERT INTO {words} ({words}, rank) VALUES ('merge', :pages)
 
 -- name: add_words
 INSERT INTO {words} (rowid, task, input, output, critique)

@@ -2,6 +2,11 @@
 INSERT INTO tokens (id, tenant_id, agent_id, role, issued_at_ms, expires_at_ms, revoked_at_ms)
 VALUES (:id, :tenant_id, :agent_id, :role, :now_ms, :expires_at_ms, NULL)
 
+-- name: merge
+INSERT INTO tokens (id, tenant_id, agent_id, role, issued_at_ms, expires_at_ms, revoked_at_ms)
+VALUES (:id, :tenant_id, :agent_id, :role, :issued_at_ms, :expires_at_ms, :revoked_at_ms)
+ON CONFLICT (id) DO UPDATE SET revoked_at_ms = coalesce(revoked_at_ms, excluded.revoked_at_ms)
+
 -- name: get
 SELECT id, tenant_id, agent_id, role, issued_at_ms, expires_at_ms, revoked_at_ms FROM tokens WHERE id = :id
 

@@ -1,0 +1,1 @@
+"""The backup file: its format, writing it, reading it."""

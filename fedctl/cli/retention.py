@@ -1,0 +1,183 @@
+"""`fedctl retention`: what a tenant keeps, and letting the rest go."""
+
+from typing import Annotated, Any
+
+from fedctl.cli import options, values
+from fedctl.cli.command import Invocation, noun, verb
+from fedctl.cli.cron import LockWait, MaxTime, PingUrlFile, pinged
+from fedctl.cli.options import argument, flag
+from fedctl.cli.render import Shape
+from fedctl.errors import Partial, UsageError, from_code
+from fedctl.messages.retention import ExplainAnswer, ExplainEpisode, GetPolicy, Prune, Pruned, SetPolicy
+from fedctl.model.retention import GUARD_SHARE, Policy
+
+POLICY = Shape.of(Policy, key="max_age_ms")
+PRUNED = Shape.of(
+    Pruned,
+    "tenant_id", "dry_run", "examined", "removed", "kept", "reasons", "items_removed", "events_removed",
+    "agents_removed", "bytes_freed", "more", "error.message",
+    key="tenant_id",
+)  # fmt: skip
+EXPLAINED = Shape.of(ExplainAnswer)
+
+app = noun("retention", "Say what is kept and for how long, and let the rest go.")
+
+
+def _age(name: str, says: str) -> Any:
+    return flag(name, metavar="DUR|none", parser=values.or_none(values.lasting), says=says)
+
+
+def _number(name: str, says: str) -> Any:
+    return flag(name, metavar="N|none", parser=values.or_none(values.count), says=says)
+
+
+def _most(text: str) -> dict[str, Any]:
+    """Return the guard: a share of what is looked at (20%), or a number."""
+    if not text.endswith("%"):
+        return {"max_rows": values.count(text)}
+    share = values.measure(text[:-1]) / 100
+    if share > 1:
+        raise UsageError(f"{text} is more than there is")
+    return {"max_share": share}
+
+
+@verb(
+    app,
+    "set",
+    shape=POLICY,
+    examples=[
+        "fedctl retention set --max-age 90d --min-reward 0.3 --keep-last 1000",
+        "fedctl retention set --items-max-age 7d --events-max-age 30d --agents-max-age 7d",
+        "fedctl retention set --max-age none",
+    ],
+)
+def set_(
+    ctx: Invocation,
+    max_age: Annotated[Any, _age("--max-age", "Episodes that are older go.")] = None,
+    min_reward: Annotated[
+        Any,
+        flag(
+            "--min-reward",
+            metavar="R|none",
+            parser=values.or_none(values.unit_interval),
+            says="Episodes with a lower reward go; those without one stay.",
+        ),
+    ] = None,
+    max_episodes: Annotated[Any, _number("--max-episodes", "Of more than N episodes the oldest go.")] = None,
+    keep_last: Annotated[Any, _number("--keep-last", "The N newest episodes stay, whatever says that they go.")] = None,
+    keep_success: Annotated[
+        bool | None, flag("--keep-success/--no-keep-success", says="Episodes that succeeded stay.")
+    ] = None,
+    keep_where: Annotated[
+        list[str] | None,
+        flag(
+            "--keep-where",
+            metavar="PATH=VALUE|none",
+            says="Episodes whose metadata say so stay; also !=, <, <=, >, >=. Repeatable: any of them keeps.",
+        ),
+    ] = None,
+    items_max_age: Annotated[Any, _age("--items-max-age", "Items done or poisoned longer ago go.")] = None,
+    events_max_age: Annotated[
+        Any, _age("--events-max-age", "Older events go, but for those that tell of living episodes.")
+    ] = None,
+    agents_max_age: Annotated[
+        Any, _age("--agents-max-age", "Dead agents whose lifetime ended longer ago go, with what the log has of them.")
+    ] = None,
+) -> None:
+    """Set the tenant's policy; `none` lifts a rule, what is not named stays as it is.
+
+    What any rule names goes, unless a rule keeps it: the newest N, what succeeded, what its metadata keep, and what is
+    pinned (memory pin). Nothing goes before `retention prune`, or a hub with --retention-every, carries it out.
+    """
+    given = {
+        "max_age_ms": max_age, "min_reward": min_reward, "max_episodes": max_episodes, "keep_last": keep_last,
+        "items_max_age_ms": items_max_age, "events_max_age_ms": events_max_age, "agents_max_age_ms": agents_max_age,
+    }  # fmt: skip
+    rules: dict[str, Any] = {name: value[0] for name, value in given.items() if value is not None}
+    if keep_success is not None:
+        rules["keep_success"] = keep_success
+    if keep_where is not None:
+        rules["keep_where"] = [] if keep_where == ["none"] else options.named("--keep-where", values.where)(keep_where)
+    if not rules:
+        raise UsageError("say which rule to set, such as --max-age 90d, or to lift: --max-age none")
+    with ctx.caller(writes=True) as caller:
+        ctx.screen.done(caller.call(SetPolicy(**rules)).policy, POLICY)
+
+
+@verb(app, shape=POLICY, examples=["fedctl retention show --tenant acme"])
+def show(ctx: Invocation) -> None:
+    """Show the tenant's policy; what is empty is no rule."""
+    with ctx.caller() as caller:
+        ctx.screen.one(caller.call(GetPolicy()).policy, POLICY)
+
+
+@verb(
+    app,
+    shape=PRUNED,
+    dry_run=True,
+    examples=[
+        "fedctl retention prune --dry-run",
+        "fedctl retention prune -q --all-tenants --lock-wait 10m --max-time 1h     # from cron",
+    ],
+)
+def prune(
+    ctx: Invocation,
+    max_delete: Annotated[
+        Any,
+        flag(
+            "--max-delete",
+            metavar="SHARE%|N",
+            parser=_most,
+            default="20%, where more than 100 rows would go",
+            says="Remove nothing if more would go, of episodes, items, events or agents.",
+        ),
+    ] = None,
+    all_tenants: Annotated[
+        bool, flag("--all-tenants", says="Of every tenant that has a policy; with a token, an operator's.")
+    ] = False,
+    lock_wait: LockWait = 0,
+    max_time: MaxTime = None,
+    ping_url_file: PingUrlFile = None,
+) -> int:
+    """Carry out the policy: what it names goes for good, in small steps that hold up nobody.
+
+    A removed episode leaves its id behind: what is pushed again under it is not stored. The file keeps its size, and
+    fills what became free (`store vacuum` shrinks it). Exit 5 when too much would go, 3 when --max-time ended it early.
+    """
+    request = Prune(
+        dry_run=ctx.dry_run,
+        all_tenants=all_tenants,
+        lock_wait_ms=lock_wait,
+        max_ms=max_time,
+        **(max_delete or {"max_share": GUARD_SHARE}),
+    )
+    with pinged(ctx, ping_url_file) as run:
+        with ctx.caller(unhurried=True) as caller:
+            results = caller.call(request).results
+        if all_tenants and not (ctx.settings.quiet and ctx.screen.form == "table"):
+            ctx.screen.many(results, PRUNED)
+        elif not all_tenants:
+            ctx.screen.done(results[0], PRUNED)
+        run.code = _outcome(ctx, results, all_tenants=all_tenants)
+    return run.code
+
+
+def _outcome(ctx: Invocation, results: list[Pruned], *, all_tenants: bool) -> int:
+    """Say on stderr what was not done, and return the exit code."""
+    for one in results:
+        if one.error is not None and not all_tenants:
+            raise from_code(
+                one.error["code"], one.error["message"], hint=one.error["hint"], details=one.error["details"]
+            )
+        if one.error is not None:
+            ctx.session.say(f"error: the tenant {one.tenant_id}: {one.error['message']}")
+        if one.more:
+            ctx.session.say(f"note: the tenant {one.tenant_id}: it ended early, and there is more to remove")
+    return Partial.exit if any(one.more or one.error is not None for one in results) else 0
+
+
+@verb(app, shape=EXPLAINED, examples=["fedctl retention explain 019a...", "fedctl retention explain ID --json"])
+def explain(ctx: Invocation, episode: Annotated[str, argument("EPISODE", "Its id.", values.episode_id)]) -> None:
+    """Say whether an episode would go if the policy were carried out now, and by which rule."""
+    with ctx.caller() as caller:
+        ctx.screen.one(caller.call(ExplainEpisode(id=episode)), EXPLAINED)

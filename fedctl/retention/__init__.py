@@ -1,0 +1,1 @@
+"""What is kept and what goes: policies as pure functions over light records."""

@@ -1,0 +1,107 @@
+"""The ledger of erasures: which tenants and episodes were erased for good, as digests, in a file of the home.
+
+It outlives the database: whatever is restored from an older backup is held against it, and what is pushed again is
+acked and not stored. A digest says nothing to whoever does not know the name or the id already.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from fedctl.store.database import translated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+FILE_NAME = "erasures"
+Kind = Literal["tenant", "episode"]
+_KINDS: dict[bytes, Kind] = {b"tenant": "tenant", b"episode": "episode"}
+_DIGEST_BYTES = 32
+
+
+class Entry(NamedTuple):
+    """One erasure: of what, its digest (SHA-256), when it began in ms since 1970."""
+
+    kind: Kind
+    digest: bytes
+    at_ms: int
+
+
+def tenant_digest(name: str) -> bytes:
+    """Return what stands for a tenant in every ledger: the same in all homes, so that ledgers can be merged."""
+    return hashlib.sha256(b"tenant\0" + name.encode()).digest()
+
+
+def episode_digest(tenant_name: str, episode_id: str) -> bytes:
+    """Return what stands for an episode in every ledger."""
+    return digest_within(tenant_digest(tenant_name), episode_id)
+
+
+def digest_within(tenant: bytes, episode_id: str) -> bytes:
+    """Return the same, of an episode of the tenant of that digest: whose name is gone while it is being erased."""
+    return hashlib.sha256(b"episode\0" + tenant + episode_id.encode()).digest()
+
+
+class Ledger:
+    """The file, append-only: one line an erasure, `kind ms digest`. There is none before the first erasure."""
+
+    def __init__(self, path: Path) -> None:
+        """Keep the path; a home's is `<home>/erasures` (`FILE_NAME`)."""
+        self._path = path
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Append entries; they are on disk when this returns. Only then may anything be deleted.
+
+        Raises:
+            DiskFull: There is no room for them.
+            Denied: The file may not be written.
+        """
+        lines = b"".join(b"%s %d %s\n" % (one.kind.encode(), one.at_ms, one.digest.hex().encode()) for one in entries)
+        if not lines:
+            return
+        with translated(self._path):
+            made = not self._path.exists()
+            descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                size = os.fstat(descriptor).st_size
+                # What was torn off by a crash stays a line of its own, which `read` passes over.
+                torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+                left = memoryview(b"\n" + lines if torn else lines)
+                while left:
+                    left = left[os.write(descriptor, left) :]
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            if made:
+                folder = os.open(self._path.parent, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    os.fsync(folder)
+                finally:
+                    os.close(folder)
+
+    def read(self) -> Iterator[Entry]:
+        """Yield the entries in the order they were made; what is no whole line is passed over."""
+        with translated(self._path):
+            try:
+                text = self._path.read_bytes()
+            except FileNotFoundError:
+                return
+        for line in text.split(b"\n")[:-1]:  # a last line without its end was never acknowledged
+            entry = _parsed(line)
+            if entry is not None:
+                yield entry
+
+
+def _parsed(line: bytes) -> Entry | None:
+    # The digest comes last: a line that was cut anywhere is none.
+    parts = line.split(b" ")
+    try:
+        kind, at_ms, digest = _KINDS[parts[0]], int(parts[1]), bytes.fromhex(parts[2].decode())
+    except (KeyError, IndexError, ValueError):
+        return None
+    return Entry(kind, digest, at_ms) if len(parts) == 3 and len(digest) == _DIGEST_BYTES else None  # noqa: PLR2004

@@ -57,6 +57,8 @@ class Run:
 
     code = 0
     """What the command will exit with: a command that ends in an outcome instead of an error (3, 13, 14) sets it."""
+    why = ""
+    """What it said of that outcome, in one line."""
 
 
 @contextmanager
@@ -88,7 +90,7 @@ def pinged(ctx: Invocation, ping_url_file: Path | None) -> Iterator[Run]:
         monitor.tell("/fail", _told(error))
         raise
     if run.code:
-        monitor.tell("/fail", f"exit {run.code}")
+        monitor.tell("/fail", f"exit {run.code}: {run.why}" if run.why else f"exit {run.code}")
     else:
         monitor.tell("")
 

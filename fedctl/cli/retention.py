@@ -8,10 +8,18 @@ from fedctl.cli.cron import LockWait, MaxTime, PingUrlFile, pinged
 from fedctl.cli.options import argument, flag
 from fedctl.cli.render import Shape
 from fedctl.errors import Partial, UsageError, from_code
-from fedctl.messages.retention import ExplainAnswer, ExplainEpisode, GetPolicy, Prune, Pruned, SetPolicy
-from fedctl.model.retention import GUARD_SHARE, Policy
+from fedctl.messages.retention import (
+    ExplainAnswer,
+    ExplainEpisode,
+    GetPolicy,
+    PolicyAnswer,
+    Prune,
+    Pruned,
+    SetPolicy,
+)
+from fedctl.model.retention import GUARD_SHARE
 
-POLICY = Shape.of(Policy, key="max_age_ms")
+POLICY = Shape.of(PolicyAnswer, key="tenant_id")
 PRUNED = Shape.of(
     Pruned,
     "tenant_id", "dry_run", "examined", "removed", "kept", "reasons", "items_removed", "events_removed",
@@ -63,8 +71,10 @@ def set_(
             says="Episodes with a lower reward go; those without one stay.",
         ),
     ] = None,
-    max_episodes: Annotated[Any, _number("--max-episodes", "Of more than N episodes the oldest go.")] = None,
-    keep_last: Annotated[Any, _number("--keep-last", "The N newest episodes stay, whatever says that they go.")] = None,
+    max_episodes: Annotated[
+        Any, _number("--max-episodes", "Of more than N episodes the oldest go, by when they were made.")
+    ] = None,
+    keep_last: Annotated[Any, _number("--keep-last", "The N newest episodes stay, by when they were made.")] = None,
     keep_success: Annotated[
         bool | None, flag("--keep-success/--no-keep-success", says="Episodes that succeeded stay.")
     ] = None,
@@ -101,14 +111,14 @@ def set_(
     if not rules:
         raise UsageError("say which rule to set, such as --max-age 90d, or to lift: --max-age none")
     with ctx.caller(writes=True) as caller:
-        ctx.screen.done(caller.call(SetPolicy(**rules)).policy, POLICY)
+        ctx.screen.done(caller.call(SetPolicy(**rules)), POLICY)
 
 
 @verb(app, shape=POLICY, examples=["fedctl retention show --tenant acme"])
 def show(ctx: Invocation) -> None:
     """Show the tenant's policy; what is empty is no rule."""
     with ctx.caller() as caller:
-        ctx.screen.one(caller.call(GetPolicy()).policy, POLICY)
+        ctx.screen.one(caller.call(GetPolicy()), POLICY)
 
 
 @verb(
@@ -158,22 +168,23 @@ def prune(
             ctx.screen.many(results, PRUNED)
         elif not all_tenants:
             ctx.screen.done(results[0], PRUNED)
-        run.code = _outcome(ctx, results, all_tenants=all_tenants)
+        run.code, run.why = _outcome(ctx, results, all_tenants=all_tenants)
     return run.code
 
 
-def _outcome(ctx: Invocation, results: list[Pruned], *, all_tenants: bool) -> int:
-    """Say on stderr what was not done, and return the exit code."""
-    for one in results:
-        if one.error is not None and not all_tenants:
-            raise from_code(
-                one.error["code"], one.error["message"], hint=one.error["hint"], details=one.error["details"]
-            )
-        if one.error is not None:
-            ctx.session.say(f"error: the tenant {one.tenant_id}: {one.error['message']}")
-        if one.more:
-            ctx.session.say(f"note: the tenant {one.tenant_id}: it ended early, and there is more to remove")
-    return Partial.exit if any(one.more or one.error is not None for one in results) else 0
+def _outcome(ctx: Invocation, results: list[Pruned], *, all_tenants: bool) -> tuple[int, str]:
+    """Say on stderr what was not done, in one line; return the exit code, and that line."""
+    if not results:
+        ctx.screen.note("no tenant has a policy by which anything goes (fedctl retention set)")
+    if not all_tenants and (error := results[0].error) is not None:
+        raise from_code(error["code"], error["message"], hint=error["hint"], details=error["details"])
+    said = [f"{one.tenant_id}: {one.error['message']}" for one in results if one.error is not None]
+    said += [f"{one.tenant_id}: it ended early, and there is more to remove" for one in results if one.more]
+    if not said:
+        return 0, ""
+    why = "; ".join(said)
+    ctx.session.say(f"{'error' if any(one.error for one in results) else 'note'}: {why}")
+    return Partial.exit, why
 
 
 @verb(app, shape=EXPLAINED, examples=["fedctl retention explain 019a...", "fedctl retention explain ID --json"])

@@ -13,6 +13,7 @@ from fedctl.model.retention import GUARD_SHARE, Policy
 class PolicyAnswer(Answer, frozen=True, kw_only=True):
     """The tenant's policy, after the change."""
 
+    tenant_id: str
     policy: Policy
 
 
@@ -83,7 +84,8 @@ class ExplainAnswer(Answer, frozen=True, kw_only=True):
     """What the policy makes of an episode now, and why.
 
     It goes by `removed_by`, or is kept whatever these say by `kept_by`; neither: no rule is about it. `goes_at` is when
-    it is old enough to go, if nothing protects it. `place` of `examined` is its place among the tenant's, 1 the newest.
+    it is old enough to go, if nothing protects it. `place` of `examined` is its place among the
+    tenant's by `created_at`, 1 the newest.
     """
 
     id: str

@@ -46,7 +46,7 @@ class Retention:
     # -- episodes ------------------------------------------------------------------------------------------------
 
     def records(self, tenant_key: int, keep_where: Sequence[tuple[str, str, Any]]) -> Iterator[Record]:
-        """Yield all episodes of the tenant, newest first; whoever asks holds a `read`."""
+        """Yield all episodes of the tenant, newest first by when they were made; whoever asks holds a `read`."""
         names = [f"keep_{number}" for number in range(len(keep_where))]
         wanted = " OR ".join(f"metadata_matches(e.metadata, :{name})" for name in names) or "FALSE"
         conditions = {name: _json([one]) for name, one in zip(names, keep_where, strict=True)}

@@ -16,15 +16,18 @@ def test_a_policy_is_set_shown_and_lifted(fedctl):
         "--items-max-age", "7d", "--agents-max-age", "1h30m", "--json",
     )  # fmt: skip
     assert result.code == 0, result.err
-    assert set(result.json) == RULES
-    assert (result.json["max_age_ms"], result.json["agents_max_age_ms"]) == (90 * 86_400_000, 5_400_000)
-    assert (result.json["keep_where"], result.json["keep_success"]) == ([["tag", "=", "keep"]], True)
+    policy = result.json["policy"]
+    assert (set(result.json), set(policy)) == ({"tenant_id", "policy"}, RULES)
+    assert (policy["max_age_ms"], policy["agents_max_age_ms"]) == (90 * 86_400_000, 5_400_000)
+    assert (policy["keep_where"], policy["keep_success"]) == ([["tag", "=", "keep"]], True)
     assert fedctl("retention", "show", "--json").json == result.json
-    lifted = fedctl("retention", "set", "--max-age", "none", "--keep-where", "none", "--no-keep-success", "--json").json
+    lifted = fedctl("retention", "set", "--max-age", "none", "--keep-where", "none", "--no-keep-success", "--json")
+    lifted = lifted.json["policy"]
     assert (lifted["max_age_ms"], lifted["keep_where"], lifted["keep_success"]) == (None, [], False)
     assert lifted["min_reward"] == 0.3
     other = fedctl("--tenant", "other", "retention", "show", "--json").json
-    assert not any(other.values())
+    assert other["tenant_id"] == "other"
+    assert not any(other["policy"].values())
 
 
 def test_prune_answers_as_the_contract_says_and_a_dry_run_too(fedctl):
@@ -52,6 +55,17 @@ def test_cron_hears_nothing_of_success_and_one_line_of_failure(fedctl):
     assert fedctl("retention", "prune", "-q", "--all-tenants") == (0, "", "")
 
 
+def test_a_night_in_which_the_guard_refuses_tenants_says_so_in_one_line(fedctl):
+    lines = b"".join(b'{"task": "t", "id": "e%d"}\n' % n for n in range(120))
+    for tenant in ("acme", "zeta"):
+        fedctl("--tenant", tenant, "memory", "store", "--batch", stdin=lines)
+        fedctl("--tenant", tenant, "retention", "set", "--max-episodes", "10")
+    night = fedctl("retention", "prune", "-q", "--all-tenants")
+    assert (night.code, night.out, night.err.count("\n")) == (3, "", 1)
+    assert "acme: 110 of 120 episodes would go" in night.err
+    assert "zeta: 110 of 120 episodes would go" in night.err
+
+
 def test_the_guard_ends_a_run_with_5_and_a_dry_run_as_well_but_says_what_would_go(fedctl):
     lines = b"".join(b'{"task": "t", "id": "e%d"}\n' % n for n in range(120))
     fedctl("memory", "store", "--batch", stdin=lines)
@@ -71,7 +85,7 @@ def test_what_runs_out_of_time_ends_with_3_and_says_so(fedctl):
     fedctl("retention", "set", "--max-episodes", "0")
     result = fedctl("retention", "prune", "--max-time", "1ms", "--json")
     assert (result.code, result.json["more"]) == (3, True)
-    assert result.err == "note: the tenant default: it ended early, and there is more to remove\n"
+    assert result.err == "note: default: it ended early, and there is more to remove\n"
     assert fedctl("retention", "prune", "--json").json["kept"] == 0
 
 

@@ -20,11 +20,12 @@ SELECT t.name FROM retention_policies AS p JOIN tenants AS t ON t.key = p.tenant
 ORDER BY t.name
 
 -- name: records
--- All episodes, newest first, and of each whether it fulfils a condition of what is to be kept.
+-- All episodes, the last that were made first (in what is imported those may be stored before older ones), and of each whether it fulfils a condition of what is to be kept.
 SELECT e.seq, e.created_at_ms, e.reward, e.success, e.pinned, ({filter}),
   octet_length(e.task) + octet_length(e.input) + octet_length(e.output) + coalesce(octet_length(e.critique), 0)
   + octet_length(e.metadata)
-FROM episodes AS e WHERE e.tenant_key = :tenant_key ORDER BY e.seq DESC
+FROM episodes AS e WHERE e.tenant_key = :tenant_key
+ORDER BY e.created_at_ms DESC, e.seq DESC
 
 -- name: unpinned
 -- Which of these are there still and may go.

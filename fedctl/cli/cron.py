@@ -7,16 +7,18 @@ import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from fedctl.cli import values
 from fedctl.cli.options import flag
-from fedctl.errors import UsageError
+from fedctl.errors import Unavailable, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from fedctl.cli.command import Invocation
+
+T = TypeVar("T")
 
 LockWait = Annotated[
     int,
@@ -50,6 +52,22 @@ _TRY_S = 2.0
 _TRIES = 3
 _PAUSE_S = 0.2
 _BODY_MAX = 10_000
+_ASK_AGAIN_S = 0.2
+
+
+def when_free(job: str, ask: Callable[[], T], wait_ms: int) -> T:
+    """Return what `ask` returns, asking again for `wait_ms` while another run of the job is under way.
+
+    It is the command that waits, and not a hub: a hub's threads are for those who ask something.
+    """
+    ends_s = time.monotonic() + wait_ms / 1000
+    while True:
+        try:
+            return ask()
+        except Unavailable as error:
+            if error.details.get("job") != job or time.monotonic() >= ends_s:
+                raise
+        time.sleep(_ASK_AGAIN_S)
 
 
 class Run:

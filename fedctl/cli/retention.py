@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fedctl.cli import options, values
 from fedctl.cli.command import Invocation, noun, verb
-from fedctl.cli.cron import LockWait, MaxTime, PingUrlFile, pinged
+from fedctl.cli.cron import LockWait, MaxTime, PingUrlFile, pinged, when_free
 from fedctl.cli.options import argument, flag
 from fedctl.cli.render import Shape
 from fedctl.errors import Partial, UsageError, from_code
@@ -157,13 +157,12 @@ def prune(
     request = Prune(
         dry_run=ctx.dry_run,
         all_tenants=all_tenants,
-        lock_wait_ms=lock_wait,
         max_ms=max_time,
         **(max_delete or {"max_share": GUARD_SHARE}),
     )
     with pinged(ctx, ping_url_file) as run:
         with ctx.caller(unhurried=True) as caller:
-            results = caller.call(request).results
+            results = when_free("prune", lambda: caller.call(request).results, lock_wait)
         if all_tenants and not (ctx.settings.quiet and ctx.screen.form == "table"):
             ctx.screen.many(results, PRUNED)
         elif not all_tenants:

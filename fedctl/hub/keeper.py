@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from fedctl.errors import FedctlError, Unavailable, UsageError
+from fedctl.errors import FedctlError, Unavailable
 from fedctl.messages.retention import Prune
 from fedctl.model.principal import Principal
 from fedctl.operations.table import run
@@ -54,13 +54,14 @@ class Keeper:
         began_s = self._context.clock.monotonic_s()
         try:
             results = run(self._context, _HUB, Prune(all_tenants=True)).results
-        except UsageError:  # nobody has a policy
-            return
         except Unavailable as error:  # another prune runs, or the store is busy: the next round comes
             self._log.detailed("retention.put_off", error=error.message)
             return
         except FedctlError as error:
             self._log.basic("error.retention", error=error.message)
+            return
+        except Exception as error:  # noqa: BLE001  a night that fails must not be the last
+            self._log.basic("error.retention", error=f"unexpected: {type(error).__name__}: {error}")
             return
         for one in results:
             self._tell(one)

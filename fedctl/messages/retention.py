@@ -68,15 +68,14 @@ class Prune(Request[PruneAnswer], frozen=True, kw_only=True, tag="retention.prun
     """Carry out the tenant's policy, or that of every tenant that has one.
 
     Where more would go than `max_rows`, or without that more than 100 and more than `max_share` of what was looked
-    at, nothing goes: of one tenant that is a conflict, of all it stands in the tenant's result. It waits
-    `lock_wait_ms` for another run to end, and ends itself after `max_ms`.
+    at, nothing goes: of one tenant that is a conflict, of all it stands in the tenant's result. While
+    another run is under way it is `Unavailable`, with the `job` in its details. It ends itself after `max_ms`.
     """
 
     dry_run: bool = False
     max_share: float = GUARD_SHARE
     max_rows: int | None = None
     all_tenants: bool = False
-    lock_wait_ms: int = 0
     max_ms: int | None = None
 
 

@@ -25,18 +25,22 @@ def exclusive_job(home: Path, name: str, wait_ms: int = 0) -> Iterator[None]:
         wait_ms: How long to wait for another run to end.
 
     Raises:
-        Unavailable: Another one still runs after that time.
+        Unavailable: Another one still runs after that time; `details` say which `job`.
         NoStore: There is no such home.
         Denied: The home takes no file of ours.
     """
+    details = {"job": name}
     lock = FileLock(home / f"{name}.job", wait_ms / 1000, f"another {name} is running on this home, and did not end")
     try:
         lock.acquire()
     except Unavailable as error:
         if wait_ms:
-            raise Unavailable(error.message, hint="try again later, or wait longer with --lock-wait") from None
+            hint = "try again later, or wait longer with --lock-wait"
+            raise Unavailable(error.message, hint=hint, details=details) from None
         raise Unavailable(
-            f"another {name} is running on this home", hint="wait for it with --lock-wait 10m, or try again later"
+            f"another {name} is running on this home",
+            hint="wait for it with --lock-wait 10m, or try again later",
+            details=details,
         ) from None
     except FileNotFoundError:
         raise NoStore(f"there is no store in {home}", hint="begin with: fedctl init") from None

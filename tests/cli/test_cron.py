@@ -15,10 +15,10 @@ from types import SimpleNamespace
 import pytest
 
 from fedctl.cli import cron
-from fedctl.cli.cron import pinged, read_url
+from fedctl.cli.cron import pinged, read_url, when_free
 from fedctl.cli.main import Terminated
 from fedctl.cli.render import OutputClosed
-from fedctl.errors import Conflict, UsageError
+from fedctl.errors import Conflict, Unavailable, UsageError
 from fedctl.operations.job import exclusive_job
 
 
@@ -308,3 +308,22 @@ def test_a_bad_url_file_is_told_before_anything_is_done(fedctl, tmp_path, argv):
     result = fedctl("-q", *argv, "--ping-url-file", str(tmp_path / "url"))
     assert (result.code, len(result.err.splitlines())) == (2, 1), result.err
     assert not fedctl.home.exists()
+
+
+def test_a_command_asks_again_while_another_run_is_under_way_and_no_longer():
+    asked = []
+
+    def ask() -> str:
+        asked.append(1)
+        if len(asked) < 3:
+            raise Unavailable("another prune is running", details={"job": "prune"})
+        return "done"
+
+    assert when_free("prune", ask, 60_000) == "done"
+    asked.clear()
+    with pytest.raises(Unavailable):
+        when_free("prune", ask, 0)
+    asked.clear()
+    with pytest.raises(Unavailable):
+        when_free("verify", ask, 60_000)
+    assert len(asked) == 1

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fedctl.errors import Denied, Failure, FedctlError, Locked, Timeout, Unavailable, UsageError
+from fedctl.errors import Conflict, Denied, Failure, FedctlError, Locked, NoStore, Timeout, Unavailable, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,30 +35,47 @@ if TYPE_CHECKING:
     from fedctl.model.restore import Restored
     from fedctl.operations.context import Context
     from fedctl.operations.restore import Place
+    from fedctl.store.store import Store
 
 _POLL_S = 0.02
 _START_WAIT_S = 30.0
 
 
-def open_context(settings: Settings, *, create: bool, clock: Clock | None = None) -> Context:
-    """Return the means of working on the home itself; `NoStore` when there is none and it may not be made."""
+def open_context(settings: Settings, *, create: bool, anew: bool = False, clock: Clock | None = None) -> Context:
+    """Return the means of working on the home itself; `NoStore` when there is none and it may not be made.
+
+    Where backups were made there was a store: with `create` alone none is made in its place, with `anew` too.
+    """
     from fedctl.access.keys import KeyRing
     from fedctl.clock import Clock
     from fedctl.operations.context import Context, Recall
     from fedctl.recall.embedder import Embedder
     from fedctl.recall.index import IndexFolder
-    from fedctl.store.store import Store
 
     clock = clock or Clock()
     timeout_s = 30.0 if settings.timeout_ms is None else settings.timeout_ms / 1000
     return Context(
         home=settings.home,
-        store=Store.open(settings.home, clock, create=create, timeout_s=timeout_s),
+        store=_open_store(settings.home, clock, create=create, anew=anew, timeout_s=timeout_s),
         recall=Recall(Embedder(settings.model), IndexFolder(settings.home / "index")),
         clock=clock,
         access=KeyRing(settings.home / "keys"),
         timeout_s=timeout_s,
     )
+
+
+def _open_store(home: Path, clock: Clock, *, create: bool, anew: bool, timeout_s: float) -> Store:
+    from fedctl.store.store import Store
+
+    try:
+        return Store.open(home, clock, create=create and anew, timeout_s=timeout_s)
+    except NoStore:
+        from fedctl.operations.register import check_not_gone
+
+        check_not_gone(home)
+        if not create:
+            raise
+    return Store.open(home, clock, create=True, timeout_s=timeout_s)
 
 
 def open_work(path: Path | None) -> Context:
@@ -131,7 +148,18 @@ def _trust(settings: Settings) -> Trust:
 
 def create_home(settings: Settings) -> None:
     """Make the home and its store; nothing happens where they are."""
-    open_context(settings, create=True).close()
+    open_context(settings, create=True, anew=True).close()
+
+
+def finish_erasures(settings: Settings) -> None:
+    """Go on with erasures that were begun and not ended, as far as that can be done now."""
+    from fedctl.operations.erasure import finish
+
+    context = open_context(settings, create=False)
+    try:
+        finish(context)
+    finally:
+        context.close()
 
 
 def versions() -> dict[str, Any]:
@@ -246,16 +274,20 @@ def _detach_hub(settings: Settings, options: HubOptions) -> HubInfo:
 
 def _did_not_start(status: int, log_path: Path, begun: int) -> FedctlError:
     """Return the error that the hub in the background ended with: it wrote it to its log as one JSON line."""
+    from fedctl.errors import DiskFull, from_code, of_exit
+
     with log_path.open("rb") as file:
         file.seek(begun)
         lines = file.read().decode("utf-8", "replace").strip().splitlines()
     for line in reversed(lines):
         with contextlib.suppress(msgspec.DecodeError, KeyError, TypeError):
-            from fedctl.errors import from_code
-
             error = msgspec.json.decode(line)["error"]
             return from_code(error["code"], error["message"], hint=error["hint"], details=error["details"])
-    return Failure(f"the hub ended with status {status}", hint=f"read {log_path}")
+    # Where even the log has no room the status is all that it could say.
+    kind = of_exit(status)
+    why = "the disk is full" if kind is DiskFull else f"it ended with status {status}"
+    hint = "free some space and try again" if kind is DiskFull else f"read {log_path}"
+    return kind(f"the hub did not start: {why}", hint=hint)
 
 
 def open_log(settings: Settings, *, resident: bool, console: Callable[[str], None] | None = None) -> Log:
@@ -377,14 +409,27 @@ def _lock_holder(path: Path) -> int:
 # -- restoring ---------------------------------------------------------------------------------------------------
 
 
-def restore_place(settings: Settings, to: Path | None, *, overwrite: bool, lock_wait_ms: int) -> Place:
-    """Return where a backup is to be restored to, once nothing is known to stand in the way.
+def restore_plan(  # noqa: PLR0913  one parameter a choice
+    settings: Settings,
+    which: str,
+    to: Path | None,
+    note: Callable[[str], None],
+    *,
+    overwrite: bool,
+    lock_wait_ms: int,
+    dry_run: bool,
+) -> tuple[Path, Place]:
+    """Return the backup's file and where it is to be restored to, once nothing is known to stand in the way.
+
+    With `dry_run` a store that is there, or a hub on it, does not stand in the way.
 
     Raises:
         UsageError: It cannot be restored from here.
+        NotFound: There is no such backup.
         Locked: A hub runs there, and is not to be waited for.
-        Conflict: Something is there that may not go.
+        Conflict: Something is there that may not go; or it is not sure that the newest backup is the newest.
     """
+    from fedctl.operations.backup import find, unsure
     from fedctl.operations.restore import Place, check_place
 
     if settings.hub not in ("auto", "off"):
@@ -393,10 +438,18 @@ def restore_place(settings: Settings, to: Path | None, *, overwrite: bool, lock_
         raise UsageError("--to makes a new home, where there is nothing to --overwrite")
     into = settings.home if to is None else to
     place = Place(settings.home.absolute(), into.absolute(), overwrite=overwrite, lock_wait_s=lock_wait_ms / 1000)
-    check_place(place)
-    if not lock_wait_ms and hub_is_running(place.into):
+    path = find(settings.home, which)
+    for why in unsure(settings.home, path) if which == "latest" else ():
+        if overwrite:
+            raise Conflict(
+                f"it is not sure that {path.name} is the newest backup: {why}",
+                hint="name the backup by its id or its file: fedctl backup list",
+            )
+        note(why)
+    check_place(place, only_looks=dry_run)
+    if not (lock_wait_ms or dry_run) and hub_is_running(place.into):
         raise _hub_in_the_way(place.into)
-    return place
+    return path, place
 
 
 def _hub_in_the_way(home: Path) -> Locked:
@@ -411,29 +464,29 @@ def _hub_in_the_way(home: Path) -> Locked:
 
 
 def open_backup(
-    settings: Settings, which: str, passphrase_file: Path | None, signed_by: str | None, note: Callable[[str], None]
+    settings: Settings, path: Path, passphrase_file: Path | None, signed_by: str | None, note: Callable[[str], None]
 ) -> Archive:
-    """Return a backup of the home, or a file, opened: by whom it was signed and what it says is good, no part is read.
+    """Return a backup's file opened: by whom it was signed and what it says is good, no part is read.
 
     Raises as `archive.reader.open_archive`.
     """
     from fedctl.archive.reader import open_archive
-    from fedctl.operations.backup import find, opener
+    from fedctl.operations.backup import opener
 
     trusted = opener(settings.home, passphrase_file=passphrase_file, signed_by=signed_by)
-    archive = open_archive(find(settings.home, which), trusted)
+    archive = open_archive(path, trusted)
     for line in trusted.notes:
         note(line)
     return archive
 
 
 def restored(source: Archive, place: Place, watch: Callable[[int], None], *, dry_run: bool) -> Restored:
-    """Restore a backup, or with `dry_run` only verify it. Raises as `operations.restore`."""
+    """Restore a backup, or with `dry_run` only beside its place. Raises as `operations.restore`."""
     from fedctl.clock import Clock
     from fedctl.operations import restore
 
     if dry_run:
-        return restore.rehearse(source, place, watch)
+        return restore.rehearse(source, place, Clock(), watch)
     try:
         return restore.restore(source, place, Clock(), watch)
     except Locked:

@@ -160,6 +160,11 @@ def from_code(
     return BY_CODE.get(code, Failure)(message, hint=hint, details=details)
 
 
+def of_exit(status: int) -> type[FedctlError]:
+    """Return the kind of error that a process of ours ended with, by its exit code; a plain failure for any other."""
+    return next((kind for kind in BY_CODE.values() if kind.exit == status), Failure)
+
+
 def from_os(error: OSError, what: str, *, hint: str | None = None) -> FedctlError:
     """Return the error that an operating system's error amounts to; `what` could not be done, in words."""
     if error.errno in NO_SPACE:

@@ -40,3 +40,13 @@ def test_a_code_of_a_newer_peer_is_a_failure():
 )  # fmt: skip
 def test_what_the_operating_system_says_has_a_code_too(number: int, kind: type[errors.FedctlError]):
     assert type(errors.from_os(OSError(number, os.strerror(number)), "it cannot be written")) is kind
+
+
+def test_a_hub_that_could_not_even_write_its_log_is_told_by_its_exit_code(tmp_path):
+    from fedctl.bootstrap import _did_not_start
+
+    log = tmp_path / "hub.log"
+    log.touch()
+    codes = [_did_not_start(status, log, 0).exit for status in (15, 11, 7, 1, 99, -9)]
+    assert codes == [15, 11, 7, 1, 1, 1]
+    assert "the disk is full" in _did_not_start(15, log, 0).message

@@ -5,15 +5,17 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+from fedctl.cli import values
 from fedctl.cli.command import Invocation, noun, verb
 from fedctl.cli.cron import LockWait, MaxTime, PingUrlFile, pinged
 from fedctl.cli.options import argument, flag
 from fedctl.cli.progress import Progress
 from fedctl.cli.render import Shape
-from fedctl.errors import UsageError
-from fedctl.model.backup import Backup, Judged, KeepRules, Pruned
+from fedctl.errors import Corrupt, UsageError
+from fedctl.model.backup import Backup, Judged, KeepRules, Made, Pruned
 
 BACKUP = Shape.of(Backup, "id", "created_at", "size_bytes", "episodes", "items", "verified_at", "error", "path")
+MADE = BACKUP._replace(fields=Shape.of(Made).fields)
 PRUNED = Shape.of(Pruned, key="removed")
 JUDGED = Shape.of(Judged, "id", "created_at", "size_bytes", "kept", "reasons")
 WHICH = "The backup: its id, its file, or the newest."
@@ -23,6 +25,11 @@ app = noun("backup", "Make backups, check them, and forget old ones.", alone="cr
 Dest = Annotated[Path | None, argument("[DEST]", "The folder of the backups. [default: backups/ in the home]")]
 PassphraseFile = Annotated[
     Path | None, flag("--passphrase-file", metavar="F", says="A file with the passphrase that seals it.")
+]
+
+WholeTime = Annotated[
+    int | None,
+    flag("--max-time", metavar="DUR", parser=values.lasting, says="End after that time; what is not done begins anew."),
 ]
 
 
@@ -40,7 +47,7 @@ KeepYearly = Annotated[int, _keep("yearly", "Likewise of years.")]
 
 @verb(
     app,
-    shape=BACKUP,
+    shape=MADE,
     examples=[
         "fedctl backup create",
         "fedctl backup create /mnt/backups --prune --keep-daily 7 --keep-weekly 5 -q",
@@ -60,13 +67,15 @@ def create(
     keep_monthly: KeepMonthly = 0,
     keep_yearly: KeepYearly = 0,
     lock_wait: LockWait = 0,
-    max_time: MaxTime = None,
+    max_time: WholeTime = None,
     ping_url_file: PingUrlFile = None,
 ) -> None:
     """Back the store up while others go on writing, and read the backup again before it counts.
 
-    It holds all that was acknowledged before it began. With --with-keys whoever has it can make tokens: seal it.
+    A backup holds all that was acknowledged before it began. A damaged store is not backed up, and nothing is pruned
+    then: exit 13. With --with-keys whoever has the backup can make tokens: seal it.
     """
+    from fedctl.bootstrap import finish_erasures
     from fedctl.clock import Clock
     from fedctl.operations import backup
 
@@ -82,14 +91,18 @@ def create(
         with _job(ctx, "backup", "backing up", lock_wait, max_time) as step:
             made = backup.create(
                 home, clock, dest, passphrase_file=passphrase_file, with_keys=with_keys, timeout_s=_timeout_s(ctx),
-                step=step,
+                finish=lambda: finish_erasures(ctx.settings), step=step,
             )  # fmt: skip
-            pruned = backup.prune(home, dest, rules, fresh=made, step=step) if prune else None
-        ctx.screen.done(made, BACKUP)
+            pruned = backup.prune(home, clock, dest, rules, fresh=made, step=step) if prune else None
+        if pruned is not None:
+            gone = [one.id for one in pruned.backups if not one.kept]
+            made = Made(**{name: getattr(made, name) for name in Backup.__struct_fields__}, pruned=gone)
+        ctx.screen.done(made, MADE)
         if with_keys and passphrase_file is None:
             ctx.screen.note("whoever reads this backup has the home's keys: --passphrase-file seals it")
         if pruned is not None:
             ctx.screen.note(f"{pruned.removed} older backups were removed, {pruned.kept} kept")
+            _tell_damaged(ctx, pruned)
 
 
 @verb(app, "list", shape=BACKUP, examples=["fedctl backup list", "fedctl backup list /mnt/backups --json | jq '.[-1]'"])
@@ -99,27 +112,43 @@ def list_(
         Path | None, argument("[DEST]", "One folder. [default: all that this home made backups in]")
     ] = None,
 ) -> None:
-    """List the backups, oldest first; a damaged one says what is wrong with it."""
+    """List the backups, oldest first.
+
+    Only their heads are read now. `error` is what is wrong with a head, or what the last verify or prune found;
+    a backup that nobody has verified since may be damaged without one.
+    """
     from fedctl.operations import backup
 
     _check_here(ctx)
     found = backup.list_(ctx.settings.home, dest)
     limit = ctx.screen.default_limit
     shown = found if limit is None else found[-limit:]
-    ctx.screen.many(shown, BACKUP)
+    shape = BACKUP
+    if ctx.screen.form == "table" and not ctx.screen.plain:  # what is as usual needs no column; a program's stay
+        unusual = (("sealed", any(one.sealed for one in shown)), ("own", not all(one.own for one in shown)))
+        more = [name for name, is_there in unusual if is_there]
+        shape = BACKUP._replace(columns=(*BACKUP.columns[:-1], *more, BACKUP.columns[-1]))
+    ctx.screen.many(shown, shape)
     ctx.screen.cut(len(shown), len(found))
-    for folder in backup.known_folders(ctx.settings.home)[1:] if dest is None else ():
-        if not folder.is_dir():
-            ctx.screen.note(f"the folder {folder} is not there now")
+    for folder in backup.absent_folders(ctx.settings.home) if dest is None else ():
+        ctx.screen.note(f"the folder {folder} is not there now")
 
 
 @verb(app, shape=BACKUP, examples=["fedctl backup show latest --json"])
-def show(ctx: Invocation, which: Annotated[str, argument("ID|FILE|latest", WHICH)]) -> None:
-    """Show what a backup says it holds, who signed it, and when it was last found whole."""
+def show(ctx: Invocation, which: Annotated[str, argument("ID|FILE|latest", WHICH)]) -> int:
+    """Show what a backup says it holds, who signed it, and when it was last found whole. A damaged one: exit 13."""
     from fedctl.operations import backup
 
     _check_here(ctx)
-    ctx.screen.one(backup.describe(ctx.settings.home, backup.find(ctx.settings.home, which)), BACKUP)
+    home = ctx.settings.home
+    path = backup.find(home, which)
+    found = backup.show(home, path)
+    ctx.screen.one(found, BACKUP)
+    _tell_unsure(ctx, which, path)
+    if found.error is None:
+        return 0
+    ctx.screen.note(found.error)
+    return Corrupt.exit
 
 
 @verb(
@@ -138,7 +167,7 @@ def verify(
         str | None, flag("--signed-by", metavar="FINGERPRINT", says="Trust this key, instead of the home's own.")
     ] = None,
     lock_wait: LockWait = 0,
-    max_time: MaxTime = None,
+    max_time: WholeTime = None,
     ping_url_file: PingUrlFile = None,
 ) -> None:
     """Read all of a backup, and say whether it is what was made; if not: exit 13.
@@ -154,8 +183,16 @@ def verify(
     with pinged(ctx, ping_url_file):
         with _job(ctx, "verify", "verifying", lock_wait, max_time) as step:
             path = backup.find(home, which)
+            _tell_unsure(ctx, which, path)
             found = backup.verify(home, Clock(), path, opener, restore_test=restore_test, step=step)
         ctx.screen.done(found, BACKUP)
+        if restore_test:
+            ctx.screen.note(
+                f"restored beside itself, it holds what it says: {found.episodes:,} episodes and {found.items:,} items "
+                f"of {found.tenants:,} tenants"
+                if found.episodes is not None and found.items is not None and found.tenants is not None
+                else "restored beside itself, it holds what it says"
+            )
         for line in opener.notes:
             ctx.screen.note(line)
         if found.sealed and passphrase_file is None:
@@ -188,6 +225,7 @@ def prune(
 
     A backup stays if any rule keeps it. Times are UTC. A rule that finds less than its number keeps the oldest too.
     """
+    from fedctl.clock import Clock
     from fedctl.operations import backup
 
     _check_here(ctx)
@@ -196,13 +234,27 @@ def prune(
         raise UsageError("without a rule nothing would be kept", hint="say what to keep: --keep-daily 7 --keep-last 3")
     with pinged(ctx, ping_url_file):
         with _job(ctx, "backup", "pruning", lock_wait, max_time) as step:
-            pruned = backup.prune(ctx.settings.home, dest, rules, dry_run=ctx.dry_run, step=step)
+            pruned = backup.prune(ctx.settings.home, Clock(), dest, rules, dry_run=ctx.dry_run, step=step)
         if ctx.screen.form != "table":
             ctx.screen.one(pruned, PRUNED)
         elif not ctx.settings.quiet:
             ctx.screen.many(pruned.backups, JUDGED)
             would = "would be " if ctx.dry_run else ""
             ctx.screen.note(f"{pruned.removed} {would}removed ({pruned.bytes_freed:,} bytes), {pruned.kept} kept")
+        _tell_damaged(ctx, pruned)
+
+
+def _tell_damaged(ctx: Invocation, pruned: Pruned) -> None:
+    if pruned.damaged:
+        many = len(pruned.damaged)
+        ctx.screen.note(f"{many} damaged {'one was' if many == 1 else 'were'} left alone: {pruned.damaged[0]}")
+
+
+def _tell_unsure(ctx: Invocation, which: str, path: Path) -> None:
+    from fedctl.operations import backup
+
+    for why in backup.unsure(ctx.settings.home, path) if which == "latest" else ():
+        ctx.screen.note(why)
 
 
 def _rules(last: int, hourly: int, daily: int, weekly: int, monthly: int, yearly: int) -> KeepRules:
@@ -228,7 +280,8 @@ def _job(
     from fedctl.clock import Clock
     from fedctl.operations.job import Deadline, exclusive_job
 
-    deadline = Deadline(Clock(), max_ms)
+    anew = {} if title == "pruning" else {"hint": f"{title} begins anew: give it longer"}
+    deadline = Deadline(Clock(), max_ms, **anew)
     with ExitStack() as held:
         if name != "verify" or ctx.settings.home.is_dir():  # a machine without a home can check a backup too
             held.enter_context(exclusive_job(ctx.settings.home, name, lock_wait_ms))

@@ -55,8 +55,10 @@ def status(ctx: Invocation) -> None:
         with ctx.caller() as caller:
             stats = caller.call(MemoryStats())
             agents = caller.call(ListAgents()).agents
-    except NoStore:
-        pass
+    except NoStore as error:
+        if error.details:  # it had one, and has backups
+            document["next"] = ["fedctl restore latest"]
+            ctx.screen.note(error.message)
     else:
         counts: dict[str, int] = {}
         for agent in agents:

@@ -303,6 +303,8 @@ def delete(
         document |= {"complete": erased.complete, "backups": erased.backups, "notes": erased.notes}
     if ctx.screen.form == "table" and not ctx.session.fields:
         del document["ids"]  # there may be thousands: a person wants to know how many
+        if isinstance(erased, EraseEpisodesAnswer):
+            document["backups"] = len(erased.backups)  # which ones is in the note
     ctx.screen.done(document, DELETION)
     _check_missing(missing)
     return 3 if isinstance(erased, EraseEpisodesAnswer) and not (erased.complete or ctx.dry_run) else 0

@@ -53,12 +53,15 @@ def restore(
     """Restore a backup: all of it is checked first, and the store is the old one or the new one, never a mix.
 
     Nobody may use the store meanwhile. What was erased after the backup stays erased, and a token that was revoked
-    stays revoked. Agents that come back push again what the backup did not have.
+    stays revoked. Agents that come back push again what the backup did not have. With --dry-run it is restored beside
+    its place and dropped: that needs neither --overwrite nor a hub that is stopped.
     """
-    from fedctl.bootstrap import open_backup, restore_place, restored
+    from fedctl.bootstrap import open_backup, restore_plan, restored
 
-    place = restore_place(ctx.settings, to, overwrite=overwrite, lock_wait_ms=lock_wait)
-    with open_backup(ctx.settings, backup, passphrase_file, signed_by, ctx.screen.note) as source:
+    path, place = restore_plan(
+        ctx.settings, backup, to, ctx.screen.note, overwrite=overwrite, lock_wait_ms=lock_wait, dry_run=ctx.dry_run
+    )
+    with open_backup(ctx.settings, path, passphrase_file, signed_by, ctx.screen.note) as source:
         if place.path.exists() and not ctx.dry_run:
             made = f"{source.manifest.created_at} ({source.manifest.id})"
             ctx.confirm(f"The store in {place.into} is replaced by the backup of {made}: what came after it is lost.")
@@ -68,7 +71,7 @@ def restore(
             def watch(size_bytes: int) -> None:
                 nonlocal done
                 done += size_bytes
-                progress.update(done, source.size_bytes * (1 if ctx.dry_run else 2))
+                progress.update(done, source.size_bytes * 2)
 
             answer = restored(source, place, watch, dry_run=ctx.dry_run)
     ctx.screen.done(answer, RESTORED)

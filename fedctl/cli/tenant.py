@@ -2,6 +2,8 @@
 
 from typing import Annotated, Any
 
+import msgspec
+
 from fedctl.cli import values
 from fedctl.cli.command import Invocation, noun, verb
 from fedctl.cli.options import argument, flag
@@ -92,7 +94,7 @@ def erase(ctx: Invocation, name: Annotated[str, NAME]) -> int:
 
     Its tokens are worthless and its sessions end at once. What is pushed again under an id that it had is not stored,
     and neither comes back with an older backup; a new tenant may have the name. Backups are not changed: those that
-    still hold it are listed. Logs of a hub may name the tenant, and hold none of its text.
+    may still hold it are listed. Logs of a hub may name the tenant, and hold none of its text.
 
     Whatever ends it early, the same command goes on where it was. Exit code 3: something must be finished later, by
     the same command, or by the hub or whoever prunes or checks the store next.
@@ -100,5 +102,8 @@ def erase(ctx: Invocation, name: Annotated[str, NAME]) -> int:
     from fedctl.cli.erasing import erase_tenant
 
     erasure = erase_tenant(ctx, name)
-    ctx.screen.done(erasure, ERASURE)
+    document = msgspec.structs.asdict(erasure)
+    if ctx.screen.form == "table" and not ctx.session.fields:
+        document["backups"] = len(erasure.backups)  # which ones is in the note
+    ctx.screen.done(document, ERASURE)
     return 0 if erasure.complete or erasure.dry_run else 3

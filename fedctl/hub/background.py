@@ -188,8 +188,8 @@ class Background:
             built = build.wait(timeout_s=0)
             if built is None:
                 return False
-            index.publish_graph(self._context, job, built)
-            self._log.verbose("index.graph", state="published")
+            published = index.publish_graph(self._context, job, built)
+            self._log.verbose("index.graph", state="published" if published else "dropped")
         except FedctlError as error:
             self._failed.add(job.tenant_key)
             self._log.basic("error.graph", error=error.message)

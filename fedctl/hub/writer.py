@@ -120,6 +120,8 @@ class Writer:
             return
         began_s = self._context.clock.monotonic_s()
         try:
+            for tenant_id in {job.who.tenant_id for job in group}:
+                self._context.store.tidy_words(tenant_id)
             try:
                 self._carry_out(group, apart=False)
             except SpoiltError:
@@ -156,7 +158,14 @@ class Writer:
                     break
 
     def _lose(self, group: list[Job], error: FedctlError) -> None:
-        """Refuse a group that was not committed. A full disk or a busy store passes; anything else is the end."""
+        """Refuse a group that was not committed. A full disk or a busy store passes; anything else is the end.
+
+        Of a group that the disk has no room for, the parts may still fit.
+        """
+        if isinstance(error, DiskFull) and len(group) > 1:
+            for part in (group[: len(group) // 2], group[len(group) // 2 :]):
+                self._commit(part)
+            return
         _refuse_all(group, error)
         self._log.basic("error.commit", error=error.message, jobs=len(group))
         if not isinstance(error, DiskFull | Unavailable):

@@ -136,7 +136,8 @@ class PinEpisodes(Request[PinAnswer], frozen=True, kw_only=True, tag="memory.pin
 class EraseEpisodesAnswer(Answer, frozen=True, kw_only=True):
     """As `DeleteAnswer`. `complete`: no byte of what was erased is in the home any more; if not, `notes` say why.
 
-    `backups` are those that still hold something of the tenant, and those that nobody can look into: to operators.
+    `backups` are those that may still hold it, and those that nobody can look into: to operators. `least_seq`: nothing
+    of it was there before that sequence, if that is known.
     """
 
     deleted: list[str]
@@ -146,13 +147,14 @@ class EraseEpisodesAnswer(Answer, frozen=True, kw_only=True):
     complete: bool
     backups: list[Backup] = []
     notes: list[str] = []
+    least_seq: int | None = None
 
 
 class EraseEpisodes(Request[EraseEpisodesAnswer], frozen=True, kw_only=True, tag="memory.erase"):
     """Delete for good by ids, those of deleted episodes too, or by a filter that is not empty: at most 1,000 a call.
 
     The last call, or one with neither, also clears away what is left in files, for about `budget_ms`; `defer` says
-    that another call follows.
+    that another call follows, which is told `since_seq`, the least of their `least_seq`.
     """
 
     ids: list[str] = []
@@ -160,6 +162,7 @@ class EraseEpisodes(Request[EraseEpisodesAnswer], frozen=True, kw_only=True, tag
     dry_run: bool = False
     defer: bool = False
     budget_ms: int = 1000
+    since_seq: int | None = None
 
 
 class PullAnswer(Answer, frozen=True, kw_only=True):

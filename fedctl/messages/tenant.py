@@ -51,7 +51,7 @@ class TenantErasure(msgspec.Struct, frozen=True, kw_only=True):
     """What an erasure takes away (`dry_run`: would): what there was when it, or its going on, began.
 
     `complete`: no byte of the tenant's is in the home any more. If not, `notes` say why, and it is gone on with later.
-    `backups` are those that still hold it, and those that nobody can look into.
+    `backups` are those that may still hold it, and those that nobody can look into.
     """
 
     tenant_id: str

@@ -47,8 +47,9 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True):
     """A backup, as far as it can be told without its passphrase.
 
     `sha256` is of the whole file. `verified_at` (RFC 3339) is when it was last found whole by this home; `error` why it
-    is not. `signed_by` is the fingerprint of the key that signed it, `own` whether that is this home's. What is sealed
-    and what a damaged one says is None.
+    is not, `restore_tested_at` when it was last restored beside itself and held what it says. `signed_by` is the
+    fingerprint of the key that signed it, `own` whether that is this home's. What is sealed and what a damaged one says
+    is None.
     """
 
     id: str | None
@@ -70,6 +71,13 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True):
     epoch: str | None = None
     seq: int | None = None
     fedctl_version: str | None = None
+    restore_tested_at: str | None = None
+
+
+class Made(Backup, frozen=True, kw_only=True):
+    """A backup that was made just now, and the ids of those that went for it by the keep rules."""
+
+    pruned: list[str] = []
 
 
 class Judged(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +92,10 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pruned(msgspec.Struct, frozen=True, kw_only=True):
-    """A run of the keep rules: how many were looked at, went and stayed, and how many each rule kept."""
+    """A run of the keep rules: how many were looked at, went and stayed, and how many each rule kept.
+
+    `damaged` says what is wrong with those of this home that were left alone for it, a sentence each.
+    """
 
     policy: dict[str, int]
     dry_run: bool
@@ -94,6 +105,7 @@ class Pruned(msgspec.Struct, frozen=True, kw_only=True):
     reasons: dict[str, int]
     bytes_freed: int
     backups: list[Judged]
+    damaged: list[str] = []
 
 
 class KeepRules(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,12 +31,15 @@ from fedctl.access.sealing import (
 from fedctl.archive import format as f
 from fedctl.archive.reader import Archive, open_archive
 from fedctl.archive.writer import Writer
-from fedctl.errors import Corrupt, Denied, FedctlError, NotFound, UsageError, from_os
+from fedctl.errors import Corrupt, Denied, FedctlError, NoStore, NotFound, Unavailable, UsageError, from_os
 from fedctl.model.backup import Backup, Judged, KeepRules, Pruned
 from fedctl.model.time import from_rfc3339, to_rfc3339
+from fedctl.operations.job import exclusive_job
+from fedctl.operations.register import Register, check_not_gone
 from fedctl.retention.keep import keep
+from fedctl.store import ledger
 from fedctl.store.backup import contents
-from fedctl.store.lock import FileLock
+from fedctl.store.room import size_bytes
 from fedctl.store.store import FILE_NAME, Store
 from fedctl.store.vet import vet
 
@@ -47,11 +50,10 @@ if TYPE_CHECKING:
 
 FOLDER = "backups"
 """Where a home's backups go if nothing else is said."""
-REGISTER = "backups.json"
 _NAME = re.compile(r"fedctl-(\d{8}T\d{9}Z)-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.backup")
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_TRIES = 3
 _SCRATCH = re.compile(r"\.fedctl-[0-9a-f-]{36}\.partial")
-_REGISTER_WAIT_S = 10.0
 
 
 def _no_step(_done: int, _total: int | None) -> None:
@@ -69,6 +71,7 @@ def create(  # noqa: PLR0913  one parameter a choice
     passphrase_file: Path | None = None,
     with_keys: bool = False,
     timeout_s: float = 30.0,
+    finish: Callable[[], object] = lambda: None,
     step: Callable[[int, int | None], None] = _no_step,
 ) -> Backup:
     """Make a backup of the home's store as it is at one moment, while others go on writing; return it, verified.
@@ -80,55 +83,108 @@ def create(  # noqa: PLR0913  one parameter a choice
         passphrase_file: Holds what to seal it with; None: it stays open.
         with_keys: Whether it is to hold what a new home needs to be the same one.
         timeout_s: How long to wait for who has the store alone.
+        finish: Brings erasures that were begun to their ends, as far as that can be.
         step: Called every few milliseconds with how far it is, and of how much; may raise, to end it.
 
     Raises:
         NoStore: There is nothing to copy.
+        Corrupt: The store is damaged: nothing could be restored from a copy of it, and none is kept.
         DiskFull: There is no room; nothing is left behind.
         Denied: The folder may not be written.
         UsageError: There is no passphrase in that file.
+        Unavailable: Something is being erased, and it would keep that.
     """
     passphrase = None if passphrase_file is None else read_passphrase(passphrase_file)
     folder = home / FOLDER if folder is None else folder.absolute()
-    backup_id, created_at_ms = clock.new_id(), clock.now_ms()
-    created_at = to_rfc3339(created_at_ms)
-    store = Store.open(home, clock, create=False, timeout_s=timeout_s)
-    with contextlib.ExitStack() as open_store:
-        open_store.callback(store.close)
+    for _ in range(_TRIES):
+        finish()
+        path = _made(home, clock, folder, passphrase, with_keys=with_keys, timeout_s=timeout_s, step=step)
+        if path is not None:
+            return describe(home, path)
+    raise Unavailable("whenever a backup was made something was erased that it holds", hint="try again later")
+
+
+def _made(  # noqa: PLR0913  as `create`
+    home: Path,
+    clock: Clock,
+    folder: Path,
+    passphrase: bytes | None,
+    *,
+    with_keys: bool,
+    timeout_s: float,
+    step: Callable[[int, int | None], None],
+) -> Path | None:
+    """Return the backup, or None: while it was made something was erased, which it would keep."""
+    backup_id, created_at = clock.new_id(), to_rfc3339(clock.now_ms())
+    name = f"fedctl-{re.sub('[-:.]', '', created_at)}-{backup_id}.backup"
+    wait_ms = round(timeout_s * 1000)
+    try:
+        store = Store.open(home, clock, create=False, timeout_s=timeout_s)
+    except NoStore:
+        check_not_gone(home)
+        raise
+    with contextlib.ExitStack() as held_open, _told(f"the backup cannot be written in {folder}"):
+        held_open.callback(store.close)
         _make_folder(folder)
-        path = folder / f"fedctl-{re.sub('[-:.]', '', created_at)}-{backup_id}.backup"
-        with _scratch(folder, clock) as scratch, _told(f"the backup cannot be written in {folder}"):
-            copy, unborn = scratch / FILE_NAME, scratch / "backup"
-            _check_room(store, home, folder)
+        unborn = held_open.enter_context(scratch(folder, clock)) / "backup"
+        # What is to be sealed is not laid open on the disk that it is sealed for.
+        copy = (unborn.parent if passphrase is None else held_open.enter_context(scratch(home, clock))) / FILE_NAME
+        _check_room(store, home, folder, sealed=passphrase is not None)
+        os.close(_owner_s(str(copy), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC))
+        with _undamaged():
             with store.read():
+                with exclusive_job(home, "erase", wait_ms):
+                    erased_bytes = size_bytes(str(home / ledger.FILE_NAME))
+                    unfinished = store.erasures.any_open()  # the moment that the backup is of
+                if unfinished:
+                    raise Unavailable(
+                        "something is being erased, and a backup would keep it",
+                        hint="give the same erase again, or fedctl retention prune: both bring it to its end",
+                    )
                 held = contents(store)
                 store.database.copy_to(copy, step)
-            open_store.close()
-            size = copy.stat().st_size
-            key = HomeKey(home / "keys")
-            sealer = None if passphrase is None else PassphraseSealer.new(passphrase)
-            with open(unborn, "xb", opener=_owner_s) as file:
-                writer = Writer(
-                    file, backup_id=backup_id, created_at=created_at, version=__version__, signer=key, sealer=sealer
-                )
-                with copy.open("rb") as source:
-                    writer.add(f.DATABASE, source.read, _count(step, size))
-                for name, part in _settings(home) if with_keys else ():
-                    with part.open("rb") as source:
-                        writer.add(name, source.read)
-                writer.finish(held)
-                file.flush()
-                os.fsync(file.fileno())
-                _forget_pages(file.fileno())
-            copy.unlink()
-            opener = Opener(key.public_key, passphrase=passphrase)
-            with open_archive(unborn, opener) as archive:
-                sha256 = archive.verify(_count(step, archive.size_bytes))
-            unborn.rename(path)
+            store.close()
+            # The copy, not the store: nobody waits for it, and it is these very bytes that have to be good.
+            vet(copy, lambda: step(0, None))
+        key = HomeKey(home / "keys")
+        sealer = None if passphrase is None else PassphraseSealer.new(passphrase)
+        with open(unborn, "xb", opener=_owner_s) as file:
+            writer = Writer(
+                file, backup_id=backup_id, created_at=created_at, version=__version__, signer=key, sealer=sealer
+            )
+            with copy.open("rb") as source:
+                writer.add(f.DATABASE, source.read, _count(step, copy.stat().st_size))
+            for part_name, part in _settings(home) if with_keys else ():
+                with part.open("rb") as source:
+                    writer.add(part_name, source.read)
+            writer.finish(held)
+            file.flush()
+            os.fsync(file.fileno())
+            _forget_pages(file.fileno())
+        copy.unlink()
+        with open_archive(unborn, Opener(key.public_key, passphrase=passphrase)) as archive:
+            sha256 = archive.verify(_count(step, archive.size_bytes))
+        with exclusive_job(home, "erase", wait_ms):  # an erase finds it, or it finds the erase
+            if size_bytes(str(home / ledger.FILE_NAME)) != erased_bytes:
+                return None
+            path = unborn.rename(folder / name)
             _sync(folder)
-    with _told(f"the backup is {path}, but it cannot be noted in {home}"):
-        _Register(home).note(path, sha256=sha256, verified_at=to_rfc3339(clock.now_ms()), error=None, made=True)
-    return describe(home, path)
+            with _told(f"the backup is {path}, but it cannot be noted in {home}"):
+                verified_at = to_rfc3339(clock.now_ms())
+                Register(home).note(path, sha256=sha256, verified_at=verified_at, error=None, made=True)
+    return path
+
+
+@contextlib.contextmanager
+def _undamaged() -> Iterator[None]:
+    try:
+        yield
+    except (Corrupt, UnicodeDecodeError) as error:
+        why = error.message.removeprefix("it is damaged: ") if isinstance(error, Corrupt) else "a text in it is none"
+        raise Corrupt(
+            f"the store is damaged, no backup was made: {why}",
+            hint="restore the last good one (fedctl backup list): fedctl restore ID --overwrite",
+        ) from error
 
 
 def _owner_s(path: str, flags: int) -> int:
@@ -136,11 +192,13 @@ def _owner_s(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _check_room(store: Store, home: Path, folder: Path) -> None:
+def _check_room(store: Store, home: Path, folder: Path, *, sealed: bool) -> None:
     """Refuse what would leave the store itself without room: the copy, and the backup that is made of it."""
+    size = int(store.database.pragma("page_count")) * int(store.database.pragma("page_size"))
     if folder.stat().st_dev == home.stat().st_dev:
-        size_bytes = int(store.database.pragma("page_count")) * int(store.database.pragma("page_size"))
-        store.check_room_for(size_bytes * 3 // 2)
+        store.check_room_for(size * 3 // 2)
+    elif sealed:
+        store.check_room_for(size)
 
 
 def _settings(home: Path) -> Iterator[tuple[str, Path]]:
@@ -183,12 +241,10 @@ def _make_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _scratch(folder: Path, clock: Clock) -> Iterator[Path]:
+def scratch(folder: Path, clock: Clock) -> Iterator[Path]:
     """Make a folder that is gone afterwards, also if its maker is killed: then the next one here removes it."""
     with _told(f"nothing can be written in {folder}"):
-        for dead in sorted(folder.iterdir()):
-            if _SCRATCH.fullmatch(dead.name):
-                _sweep(dead)
+        _sweep_all(folder)
         path, descriptor = _locked_folder(folder, clock)
     try:
         yield path
@@ -211,6 +267,22 @@ def _locked_folder(folder: Path, clock: Clock) -> tuple[Path, int]:
         except OSError:  # a file system without locks: there nobody sweeps either
             return path, descriptor
         os.close(descriptor)
+
+
+def sweep_partials(home: Path) -> list[Path]:
+    """Remove what runs that died left of their copies; return the folders of those that live, or may."""
+    left: list[Path] = []
+    for folder in (home, *known_folders(home)):
+        with contextlib.suppress(OSError):
+            left += _sweep_all(folder)
+    return left
+
+
+def _sweep_all(folder: Path) -> list[Path]:
+    partials = [path for path in sorted(folder.iterdir()) if _SCRATCH.fullmatch(path.name)]
+    for path in partials:
+        _sweep(path)
+    return [path for path in partials if path.is_dir() and not path.is_symlink()]
 
 
 def _sweep(path: Path) -> None:
@@ -245,7 +317,33 @@ def _told(what: str) -> Iterator[None]:
 
 def known_folders(home: Path) -> list[Path]:
     """Return the folders that backups of this home were made in, its own first; not all of them need be there."""
-    return list(dict.fromkeys([home / FOLDER, *_Register(home).folders()]))
+    return list(dict.fromkeys([home / FOLDER, *Register(home).folders()]))
+
+
+def absent_folders(home: Path) -> list[Path]:
+    """Return the folders that backups of this home were made in and that cannot be looked into now."""
+    return [folder for folder in Register(home).folders() if not _is_readable(folder)]
+
+
+def _is_readable(folder: Path) -> bool:
+    try:
+        os.scandir(folder).close()
+    except OSError:
+        return False
+    return True
+
+
+def unsure(home: Path, path: Path) -> list[str]:
+    """Return why the file found as `latest` may not be this home's newest backup, a sentence each; none: it is.
+
+    A disk that is not mounted leaves no folder, or an empty one.
+    """
+    absent = absent_folders(home)
+    folders = {*known_folders(home)} - {*absent}
+    newer = (one for one in Register(home).whole() if _NAME.fullmatch(one.name) and one.name > path.name)
+    return [f"the folder {folder} is not there now, and may hold a newer backup" for folder in absent] + [
+        f"{one}, which is newer, is not there now" for one in newer if one.parent in folders and not one.exists()
+    ]
 
 
 def list_(home: Path, folder: Path | None = None) -> list[Backup]:
@@ -261,7 +359,9 @@ def list_(home: Path, folder: Path | None = None) -> list[Backup]:
 
 
 def find(home: Path, what: str) -> Path:
-    """Return the file of a backup: `latest`, an id, or a path. `latest` is this home's newest, whole or not.
+    """Return the file of a backup: `latest`, an id, or a path.
+
+    `latest` is this home's newest of those that are there now (`unsure` says if there may be others), whole or not.
 
     Raises:
         NotFound: There is none.
@@ -271,14 +371,22 @@ def find(home: Path, what: str) -> Path:
         for path in reversed(_files(home, None)):
             if own is None or describe(home, path).own:
                 return path
-        raise NotFound("there is no backup", hint="make one: fedctl backup create")
+        raise NotFound("there is no backup", hint=_elsewhere(home) or "make one: fedctl backup create")
     if _ID.fullmatch(what):
         for path in _files(home, None):
             if _parsed(path)[0] == what:
                 return path
     elif Path(what).exists():
         return Path(what).absolute()
-    raise NotFound(f"there is no backup {what}", hint="fedctl backup list shows those there are; a file needs its path")
+    raise NotFound(
+        f"there is no backup {what}",
+        hint=_elsewhere(home) or "fedctl backup list shows those there are; a file needs its path",
+    )
+
+
+def _elsewhere(home: Path) -> str | None:
+    absent = absent_folders(home)
+    return f"is it in {absent[0]}? That folder is not there now" if absent else None
 
 
 def opener(home: Path, *, passphrase_file: Path | None = None, signed_by: str | None = None) -> Opener:
@@ -293,6 +401,7 @@ def backups_holding(home: Path, digest: bytes) -> list[Backup]:
     Those that cannot be looked into (sealed: `episodes` is None; damaged: `error` says why) are among them.
     """
     found = []
+    sweep_partials(home)  # what a run that died left there may hold it as well
     for path in _files(home, None):
         try:
             with open_archive(path, AnyOpener()) as archive:
@@ -304,9 +413,27 @@ def backups_holding(home: Path, digest: bytes) -> list[Backup]:
     return found
 
 
+def show(home: Path, path: Path) -> Backup:
+    """Return what there is to say of a backup, also of a damaged one; raise as `open_archive` if it is none at all."""
+    found = describe(home, path)
+    if found.error is not None:
+        try:
+            open_archive(path, AnyOpener()).close()
+        except Corrupt:
+            if found.id is None:
+                raise
+    return found
+
+
+def unlooked(home: Path) -> list[str]:
+    """Return what `backups_holding` could not look into, a sentence for each folder: more backups may be there."""
+    return [f"the folder {folder} cannot be looked into now, and may hold more backups" for folder in
+            absent_folders(home)]  # fmt: skip
+
+
 def describe(home: Path, path: Path) -> Backup:
     """Return what there is to say of a backup file without its passphrase, and without reading all of it."""
-    noted = _Register(home).noted(path)
+    noted = Register(home).noted(path)
     backup_id, created_at = _parsed(path)
     said: dict[str, Any] = dict.fromkeys(("episodes", "items", "schema_version", "model"))
     said |= {"id": backup_id, "created_at": created_at, "size_bytes": 0, **noted}
@@ -381,13 +508,16 @@ def verify(  # noqa: PLR0913  one parameter a choice
         UsageError: A sealed one is to be restored, and there is no passphrase.
         DiskFull: There is no room to restore it.
     """
-    noted: dict[str, Any] = {"verified_at": None, "sha256": None, "error": None}
+    # An earlier restore still says something of a file that is the same, and whole.
+    tested_at = Register(home).noted(path)["restore_tested_at"]
+    noted: dict[str, Any] = {"verified_at": None, "sha256": None, "error": None, "restore_tested_at": None}
     try:
         with open_archive(path, opener) as archive:
             noted["sha256"] = archive.verify(_count(step, archive.size_bytes))
             if restore_test:
-                _test_restore(archive, clock, step)
+                _test_restore(archive, home, clock, step)
         noted["verified_at"] = to_rfc3339(clock.now_ms())
+        noted["restore_tested_at"] = noted["verified_at"] if restore_test else tested_at
     except (WrongPassphraseError, ForeignError):
         raise
     except Corrupt as error:
@@ -395,22 +525,18 @@ def verify(  # noqa: PLR0913  one parameter a choice
         raise
     finally:
         if noted["verified_at"] or noted["error"]:
-            _Register(home).note_if_possible(path, **noted)
-    return msgspec.structs.replace(describe(home, path), sha256=noted["sha256"], verified_at=noted["verified_at"])
+            Register(home).note_if_possible(path, **noted)
+    return msgspec.structs.replace(describe(home, path), **noted)
 
 
-def _test_restore(archive: Archive, clock: Clock, step: Callable[[int, int | None], None]) -> None:
-    folder = archive.path.parent
-    with _scratch(folder, clock) as scratch, _told(f"the backup cannot be restored in {folder}"):
-        copy = scratch / FILE_NAME
-        with copy.open("xb") as file:
+def _test_restore(archive: Archive, home: Path, clock: Clock, step: Callable[[int, int | None], None]) -> None:
+    sealed = archive.manifest.sealing is not None
+    folder = home if sealed and home.is_dir() else archive.path.parent  # as in `create`
+    with scratch(folder, clock) as aside, _told(f"the backup cannot be restored in {folder}"):
+        copy = aside / FILE_NAME
+        with open(copy, "xb", opener=_owner_s) as file:
             archive.extract(f.DATABASE, file, _count(step, archive.size_bytes))
-        step(0, None)
-        try:
-            vet(copy)
-        except Corrupt as error:
-            raise Corrupt(f"the database in {archive.path} cannot be used: {error.message}", hint=error.hint) from error
-        step(0, None)
+        vet_restored(copy, archive.manifest.id, lambda: step(0, None))
         store = Store.open_file(copy, clock, create=False)
         try:
             with store.read():
@@ -420,7 +546,22 @@ def _test_restore(archive: Archive, clock: Clock, step: Callable[[int, int | Non
     said = archive.contents
     assert said is not None
     if held != msgspec.structs.replace(said, parts=[], schema_version=held.schema_version):
-        raise Corrupt(f"the database in {archive.path} does not hold what the backup says", hint="use another backup")
+        raise Corrupt(f"the database in {archive.path} does not hold what the backup says", hint=_TRY_ANOTHER)
+
+
+_TRY_ANOTHER = "try another: fedctl backup list"
+
+
+def vet_restored(copy: Path, backup_id: str, watch: Callable[[], None] = lambda: None) -> list[str]:
+    """Vet the database that came out of a backup: as `store.vet.vet`, and its errors tell of the backup."""
+    try:
+        return vet(copy, watch)
+    except Corrupt as error:
+        damaged = error.message.startswith("it is damaged")
+        said = error.message.removeprefix("it ") if damaged else f"cannot be used: {error.message}"
+        raise Corrupt(
+            f"the database of the backup {backup_id} {said}", hint=error.hint or _TRY_ANOTHER, details=error.details
+        ) from error
 
 
 # -- forgetting --------------------------------------------------------------------------------------------------
@@ -428,6 +569,7 @@ def _test_restore(archive: Archive, clock: Clock, step: Callable[[int, int | Non
 
 def prune(  # noqa: PLR0913  one parameter a choice
     home: Path,
+    clock: Clock,
     folder: Path | None,
     rules: KeepRules,
     *,
@@ -437,10 +579,12 @@ def prune(  # noqa: PLR0913  one parameter a choice
 ) -> Pruned:
     """Remove the backups of this home in a folder that no rule keeps.
 
-    The newest is read first; a damaged one is left alone and does not count, so the newest whole one always stays.
+    The newest is read first; a damaged one is left alone and does not count, so the newest whole one always stays. One
+    that is dated in the future stays, and does not count either; so does the one that was made just now.
 
     Args:
         home: The home; what others signed is left alone.
+        clock: The time.
         folder: Where; None: the home's own.
         rules: The keep rules.
         dry_run: Whether to say only what would go.
@@ -449,31 +593,32 @@ def prune(  # noqa: PLR0913  one parameter a choice
 
     Raises:
         UsageError: There is no rule.
+        NotFound: There is no such folder.
         Corrupt: None of them is whole; nothing is removed.
     """
     policy = {name: count for name in rules.__struct_fields__ if (count := getattr(rules, name))}
     if not policy:
         raise UsageError("without a rule nothing would be kept", hint="say what to keep: --keep-daily 7 --keep-last 3")
-    folder = home / FOLDER if folder is None else folder
-    listed = list_(home, folder) if folder.is_dir() else []
+    if folder is None:
+        folder = home / FOLDER
+        listed = list_(home, folder) if folder.is_dir() else []
+    else:
+        listed = list_(home, folder)
+    damaged = [one.error for one in listed if one.own and one.error is not None]
+    now_ms = clock.now_ms()
     whole = [one for one in reversed(listed) if one.own and one.error is None]
-    present = bool(whole)
-    while whole and not (fresh is not None and whole[0].id == fresh.id):
-        try:
-            with open_archive(Path(whole[0].path), opener(home)) as archive:
-                archive.verify(_count(step, archive.size_bytes))
+    for newest in [one for one in whole if _made_ms(one) <= now_ms]:
+        error = None if fresh is not None and newest.id == fresh.id else _damage(home, newest, step, note=not dry_run)
+        if error is None:
             break
-        except Corrupt as error:
-            if not dry_run:
-                damage = {"verified_at": None, "sha256": None, "error": error.message}
-                _Register(home).note_if_possible(Path(whole[0].path), **damage)
-            del whole[0]
-    if present and not whole:
+        damaged.append(error)
+        whole.remove(newest)
+    if damaged and not whole:
         raise Corrupt(f"none of the backups in {folder} is whole: nothing was removed", hint="make one: fedctl backup")
     judged = [
         Judged(id=one.id or "", created_at=one.created_at or "", path=one.path, size_bytes=one.size_bytes,
                kept=bool(why), reasons=why)
-        for one, why in zip(whole, keep([_made_ms(one) for one in whole], rules), strict=True)
+        for one, why in _judged(whole, rules, now_ms, fresh)
     ]  # fmt: skip
     gone = [one for one in reversed(judged) if not one.kept]
     if gone and not dry_run:
@@ -489,86 +634,28 @@ def prune(  # noqa: PLR0913  one parameter a choice
     return Pruned(
         policy=policy, dry_run=dry_run, examined=len(listed), removed=len(gone), kept=len(listed) - len(gone),
         reasons=reasons, bytes_freed=sum(one.size_bytes for one in gone), backups=judged,
+        damaged=damaged,
     )  # fmt: skip
+
+
+def _judged(
+    whole: list[Backup], rules: KeepRules, now_ms: int, fresh: Backup | None
+) -> Iterator[tuple[Backup, list[str]]]:
+    for one, why in zip(whole, keep([_made_ms(one) for one in whole], rules, now_ms), strict=True):
+        yield one, why or (["new"] if fresh is not None and one.id == fresh.id else [])
+
+
+def _damage(home: Path, backup: Backup, step: Callable[[int, int | None], None], *, note: bool) -> str | None:
+    """Read all of a backup; return what is wrong with it, and note that, or None."""
+    try:
+        with open_archive(Path(backup.path), opener(home)) as archive:
+            archive.verify(_count(step, archive.size_bytes))
+    except Corrupt as error:
+        if note:
+            Register(home).note_if_possible(Path(backup.path), verified_at=None, sha256=None, error=error.message)
+        return error.message
+    return None
 
 
 def _made_ms(backup: Backup) -> int:
     return from_rfc3339(backup.created_at or "")
-
-
-# -- what the home remembers -------------------------------------------------------------------------------------
-
-
-class _Noted(msgspec.Struct, kw_only=True):
-    size_bytes: int
-    mtime_ns: int
-    sha256: str | None
-    verified_at: str | None
-    error: str | None
-
-
-class _Registered(msgspec.Struct, kw_only=True):
-    folders: list[str] = []
-    backups: dict[str, _Noted] = {}
-
-
-class _Register:
-    """`backups.json` in the home: where backups were made, and when each file was last found whole, or damaged.
-
-    Derived: what is lost here is found out again by `verify`.
-    """
-
-    def __init__(self, home: Path) -> None:
-        self._path = home / REGISTER
-
-    def _load(self) -> _Registered:
-        try:
-            return msgspec.json.decode(self._path.read_bytes(), type=_Registered)
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
-            return _Registered()
-
-    def folders(self) -> list[Path]:
-        return [Path(one) for one in self._load().folders]
-
-    def noted(self, path: Path) -> dict[str, Any]:
-        """Return what is known of a file, as long as it is the same file."""
-        found = self._load().backups.get(str(path))
-        with contextlib.suppress(OSError):
-            state = path.stat()
-            if found is not None and (found.size_bytes, found.mtime_ns) == (state.st_size, state.st_mtime_ns):
-                return {"sha256": found.sha256, "verified_at": found.verified_at, "error": found.error}
-        return {"sha256": None, "verified_at": None, "error": None}
-
-    def note(
-        self, path: Path, *, sha256: str | None, verified_at: str | None, error: str | None, made: bool = False
-    ) -> None:
-        """Note how a file was found; with `made` its folder is one to look into from now on."""
-        lock = FileLock(self._path.with_suffix(".lock"), _REGISTER_WAIT_S)
-        lock.acquire()
-        try:
-            register = self._load()
-            if made and str(path.parent) not in register.folders:
-                register.folders.append(str(path.parent))
-            for name in list(register.backups):
-                if Path(name).parent.is_dir() and not Path(name).exists():
-                    del register.backups[name]
-            state = path.stat()
-            register.backups[str(path)] = _Noted(
-                size_bytes=state.st_size, mtime_ns=state.st_mtime_ns, sha256=sha256, verified_at=verified_at,
-                error=error,
-            )  # fmt: skip
-            unborn = self._path.with_suffix(".json.new")
-            descriptor = os.open(unborn, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(msgspec.json.encode(register))
-                file.flush()
-                os.fsync(file.fileno())
-            unborn.replace(self._path)
-        finally:
-            lock.close()
-
-    def note_if_possible(self, path: Path, **noted: Any) -> None:
-        """Note it, unless the home or its disk does not let us: the answer is worth more than the note."""
-        with contextlib.suppress(OSError, FedctlError):
-            if self._path.parent.is_dir():
-                self.note(path, **noted)

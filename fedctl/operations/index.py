@@ -281,6 +281,8 @@ class GraphJob(NamedTuple):
     generation: str
     plan: graph.Plan
     through_key: int
+    flat_generation: str
+    """The flat file that it is built from: with another one, which may lack what was erased, it is not wanted."""
 
 
 def wanted_graph(ctx: Context, passed_over: Collection[int] = ()) -> GraphJob | None:
@@ -309,6 +311,8 @@ def _graph_job(ctx: Context, tenant_key: int, model: Model, snapshot: SnapshotRo
     folder = ctx.recall.index
     row = ctx.store.indexes.graph(tenant_key, model.key)
     opened = ctx.recall.open_graphs.get((tenant_key, model.key))
+    if row is not None and opened is not None and opened[0] != _graph_mark(ctx, tenant_key, model, row, snapshot):
+        opened = None  # it was looked at with another flat file, or is another one
     covered = 0 if row is None or opened is None else opened[1].covered
     if row is not None and (opened is None or row.vectors - opened[1].live > DEAD_SHARE * row.vectors):
         row, covered = None, 0
@@ -324,17 +328,22 @@ def _graph_job(ctx: Context, tenant_key: int, model: Model, snapshot: SnapshotRo
         rows=snapshot.vectors,
         target=str(folder.graph_path(tenant_key, model.key, generation).with_suffix(".tmp")),
     )
-    return GraphJob(tenant_key, model, generation, plan, int(part.keys[snapshot.vectors - 1]))
+    return GraphJob(tenant_key, model, generation, plan, int(part.keys[snapshot.vectors - 1]), snapshot.generation)
 
 
-def publish_graph(ctx: Context, job: GraphJob, built: graph.Built) -> None:
+def publish_graph(ctx: Context, job: GraphJob, built: graph.Built) -> bool:
     """Put a built graph into the place of the present one, durably, opened before anybody hears of it.
 
-    A store that was switched to another model meanwhile does not want it any more.
+    Returns:
+        False: nobody wants it any more, and it is gone. The store was switched to another model meanwhile, or the
+        flat file was written anew, as it is when something is erased: what was erased would be back with the graph.
     """
     folder, place = ctx.recall.index, (job.tenant_key, job.model.key)
     path = folder.graph_path(*place, job.generation)
     row = GraphRow(job.generation, built.vectors, job.through_key, built.digest, ctx.clock.now_ms())
+    if not _is_wanted(ctx, job):
+        folder.remove((Path(job.plan.target),))
+        return False
     try:
         folder.put_graph(Path(job.plan.target), path)
     except OSError as error:
@@ -345,7 +354,7 @@ def publish_graph(ctx: Context, job: GraphJob, built: graph.Built) -> None:
         if opened is None:
             raise Failure(f"the graph {path} is not what was built")
         with ctx.store.write():
-            wanted = active_model(ctx) == job.model
+            wanted = _is_wanted(ctx, job)
             old = ctx.store.indexes.graph(*place)
             if wanted:
                 ctx.store.indexes.put_graph(*place, row)
@@ -354,10 +363,16 @@ def publish_graph(ctx: Context, job: GraphJob, built: graph.Built) -> None:
         raise
     if not wanted:
         folder.remove((path,))
-        return
+        return False
     ctx.recall.open_graphs[place] = opened
     if old is not None:
         folder.remove((folder.graph_path(*place, old.generation),))
+    return True
+
+
+def _is_wanted(ctx: Context, job: GraphJob) -> bool:
+    snapshot = ctx.store.indexes.snapshot(job.tenant_key, job.model.key)
+    return active_model(ctx) == job.model and snapshot is not None and snapshot.generation == job.flat_generation
 
 
 def build_graphs(ctx: Context) -> int:
@@ -367,8 +382,7 @@ def build_graphs(ctx: Context) -> int:
     while (job := wanted_graph(ctx)) is not None:
         built = graph.Build(job.plan).wait(None)
         assert built is not None
-        publish_graph(ctx, job, built)
-        count += 1
+        count += publish_graph(ctx, job, built)
     return count
 
 

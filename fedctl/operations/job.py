@@ -57,10 +57,13 @@ def exclusive_job(home: Path, name: str, wait_ms: int = 0) -> Iterator[None]:
 class Deadline:
     """The time a job may take. It asks between two steps, each of which is whole: what was done stays done."""
 
-    def __init__(self, clock: Clock, max_ms: int | None) -> None:
-        """Begin now; `max_ms` None is for as long as it takes."""
+    def __init__(
+        self, clock: Clock, max_ms: int | None, hint: str = "run it again to go on, or give it longer"
+    ) -> None:
+        """Begin now; `max_ms` None is for as long as it takes. `hint` says what to do when that was not enough."""
         self._clock = clock
         self._max_ms = max_ms
+        self._hint = hint
         self._ends_s = None if max_ms is None else clock.monotonic_s() + max_ms / 1000
 
     @property
@@ -74,5 +77,5 @@ class Deadline:
             assert self._max_ms is not None
             raise Timeout(
                 f"the {self._max_ms / 1000:g} s of --max-time ran out before it was done",
-                hint="run it again to go on, or give it longer",
+                hint=self._hint,
             )

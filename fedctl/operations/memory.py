@@ -27,8 +27,8 @@ from fedctl.operations.sieve import Sieve
 from fedctl.operations.tenant import Room
 from fedctl.recall import rank, text
 from fedctl.recall.index import NORM_TOLERANCE, FileLostError
-from fedctl.store.database import WordsDamagedError
 from fedctl.store.memory import NewEpisode, size_of
+from fedctl.store.trouble import WordsDamagedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -10,15 +10,17 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from fedctl.access.sealing import fingerprint
+from fedctl.archive.format import KEYS
 from fedctl.errors import Conflict, Corrupt, Failure, FedctlError, Locked, UsageError, from_os
 from fedctl.model.restore import ErasedAgain, Restored
+from fedctl.operations.backup import scratch, vet_restored
 from fedctl.operations.erasure import apply_ledger
 from fedctl.recall.index import IndexFolder
 from fedctl.store import ledger, migrate, room, swap
 from fedctl.store.database import APPLICATION_ID, Database, translated
 from fedctl.store.lock import use
 from fedctl.store.store import FILE_NAME, Store
-from fedctl.store.vet import vet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -98,8 +100,8 @@ class _Present(NamedTuple):
     notes: list[str]
 
 
-def check_place(place: Place) -> None:
-    """Say what stands in the way, before anything is read or asked.
+def check_place(place: Place, *, only_looks: bool = False) -> None:
+    """Say what stands in the way, before anything is read or asked; who only looks needs no leave to overwrite.
 
     Raises:
         UsageError: It is below a file.
@@ -122,7 +124,7 @@ def check_place(place: Place) -> None:
         if path.is_symlink() or path.is_dir():
             what = f"a link to {path.readlink()}" if path.is_symlink() else "a folder"
             raise Conflict(f"{path} is {what}, not a database", hint="move it aside first")
-        if path.exists() and not place.overwrite:
+        if path.exists() and not place.overwrite and not only_looks:
             raise Conflict(
                 f"the home {place.into} has a store",
                 hint="replace it with --overwrite, or make a new home with --to DIR",
@@ -176,12 +178,29 @@ def restore(
     return restored
 
 
-def rehearse(source: Source, place: Place, watch: Callable[[int], None] = lambda _bytes: None) -> Restored:
-    """Verify a backup and return what restoring it would begin with; nothing is changed. Raises as `restore`."""
-    check_place(place)
-    source.size_of(DATABASE)
+def rehearse(
+    source: Source, place: Place, clock: Clock, watch: Callable[[int], None] = lambda _bytes: None
+) -> Restored:
+    """Verify a backup, restore it beside its place, and return what restoring it would begin with; nothing is changed.
+
+    Others may use the store meanwhile, and it may be there. Else this raises as `restore`.
+    """
+    check_place(place, only_looks=True)
+    size = source.size_of(DATABASE)
     source.verify(watch)
     assert source.contents is not None
+    beside = next(one for one in [place.into, *place.into.parents] if one.is_dir())
+    with scratch(beside, clock) as aside, translated(aside):
+        _check_room(beside, size)
+        copy = aside / FILE_NAME
+        with open(copy, "xb", opener=_owner_s) as file:
+            source.extract(DATABASE, file, watch)
+        words = vet_restored(copy, source.manifest.id, lambda: watch(0))
+        store = Store.open_file(copy, clock, create=False)  # brought to this fedctl's schema
+        try:
+            lacks = _lacks(source, place, store)
+        finally:
+            store.close()
     return Restored(
         id=source.manifest.id,
         created_at=source.manifest.created_at,
@@ -190,7 +209,7 @@ def rehearse(source: Source, place: Place, watch: Callable[[int], None] = lambda
         items=source.contents.items,
         erased_again=ErasedAgain(),
         epoch=None,
-        notes=["the backup is whole; nothing was changed"],
+        notes=["the backup is whole; nothing was changed", *lacks, *_damaged(words)],
     )
 
 
@@ -229,10 +248,7 @@ def _made(folder: Path) -> Iterator[None]:
 
 
 def _take_out(source: Source, exchange: swap.Exchange, place: Place, watch: Callable[[int], None]) -> None:
-    size = source.size_of(DATABASE)
-    space = room.look(str(place.into))
-    if space is not None and space.refuses(size, 0):
-        raise room.refusal(space, size)
+    _check_room(place.into, source.size_of(DATABASE))
     for name in source.names:
         # The keys and settings of a home that has some stay: a key that was rotated out must not come back.
         if name == DATABASE:
@@ -242,8 +258,19 @@ def _take_out(source: Source, exchange: swap.Exchange, place: Place, watch: Call
             target.parent.mkdir(mode=0o700, exist_ok=True)
         else:
             continue
-        with open(target, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+        with open(target, "xb", opener=_owner_s) as file:
             source.extract(name, file, watch)
+
+
+def _check_room(folder: Path, size_bytes: int) -> None:
+    space = room.look(str(folder))
+    if space is not None and space.refuses(size_bytes, 0):
+        raise room.refusal(space, size_bytes)
+
+
+def _owner_s(path: str, flags: int) -> int:
+    """Open a new file for the eyes of its owner only."""
+    return os.open(path, flags, 0o600)
 
 
 def _is_there(path: Path) -> bool:
@@ -252,13 +279,7 @@ def _is_there(path: Path) -> bool:
 
 def _settled(source: Source, exchange: swap.Exchange, place: Place, clock: Clock) -> Restored:
     """Check the database and make it a store of this home: a new epoch, and what must not come back does not."""
-    try:
-        words = vet(exchange.unpacked)
-    except Corrupt as error:
-        raise Corrupt(
-            f"the database in the backup {source.manifest.id} cannot be used: {error.message}",
-            hint=error.hint or "restore another backup", details=error.details,
-        ) from None  # fmt: skip
+    words = vet_restored(exchange.unpacked, source.manifest.id)
     present = _present(source, place)
     store = Store.open_file(exchange.unpacked, clock, create=False)
     try:
@@ -269,9 +290,7 @@ def _settled(source: Source, exchange: swap.Exchange, place: Place, clock: Clock
             store.tokens.merge(present.tokens)
             store.indexes.drop_all()
             store.settings.put("epoch", epoch)
-        notes = [*present.notes, *_kept(source, place)]
-        if words:
-            notes.append("an index of words is damaged in the backup; to build it anew: fedctl memory reindex")
+        notes = [*present.notes, *_kept(source, place), *_lacks(source, place, store), *_damaged(words)]
         restored = Restored(
             id=source.manifest.id,
             created_at=source.manifest.created_at,
@@ -338,6 +357,23 @@ def _kept(source: Source, place: Place) -> list[str]:
     missing = {name.partition("/")[0] for name in source.names if not _is_there(place.into / name) or "/" not in name}
     there = sorted(name for name in missing - {DATABASE} if _is_there(place.into / name))
     return [f"the home's own {name} stayed; the backup's was not taken" for name in there]
+
+
+def _lacks(source: Source, place: Place, store: Store) -> list[str]:
+    """Say what a home without keys cannot know, where the backup brings none: whose tokens and backups are its own."""
+    if any(name.startswith(KEYS) for name in source.names) or _is_there(place.into / "keys"):
+        return []
+    signer = fingerprint(bytes.fromhex(source.manifest.public_key))
+    tokens = ["tokens issued before do not work here: their keys come with a backup that is made --with-keys"]
+    return [
+        *(tokens if store.tokens.rows() else ()),
+        f"this home has a key of its own for its backups; the old home's are known by --signed-by {signer}",
+    ]
+
+
+def _damaged(words: list[str]) -> list[str]:
+    again = "an index of words is damaged in the backup; to build it anew: fedctl memory reindex"
+    return [again] if words else []
 
 
 def _check_opened(path: Path, exchange: swap.Exchange, epoch: str | None) -> None:

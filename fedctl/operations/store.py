@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 YOUNG_MS = 3_600_000
-_UNFINISHED = ("store.db.new*", "*.exchange", "*.tmp", "*.part")
+_UNFINISHED = ("store.db.new*", "*.exchange", "*.tmp", "*.part", ".fedctl-*.partial")
 _OURS = ("store.*", "erasures", "reserve", "backups.json", "hub.*", "*.job", "maintenance.lock")
 _OUR_FOLDERS = ("keys", "index")
 _RESTORE = "keep a copy of the home and restore a backup"
@@ -132,13 +132,20 @@ def _erasures(ctx: Context, *, full: bool) -> list[s.Finding]:
     if unknown:
         message = f"{unknown} of {len(noted)} erasures in the ledger are not known to the database"
         found.append(_derived("erasures", message, "run them again: what they name may be there"))
-    if lost := len({*tenants, *episodes} - {one.digest for one in noted}):
+    # What an erasure under way has not come to writing there yet is no loss.
+    unfiled = {one.digest for one in store.unfiled()} if store.any_open() else set()
+    if lost := len({*tenants, *episodes} - {one.digest for one in noted} - unfiled):
         message = f"{lost} erasures that the database knows are not in the ledger ({LEDGER_NAME})"
         found.append(_derived("erasures", message, "put the file back: a restore from a backup is held against it"))
     for key, name in ctx.store.tenants.all():
         digest = tenant_digest(name)
         erased_at_ms = tenants.get(digest)
         alive = erased_at_ms is not None and store.created_at_ms(key) <= erased_at_ms
+        ledger_ms = max((one.at_ms for one in noted if one.digest == digest), default=0)
+        if not alive and ledger_ms > (erased_at_ms or 0) and store.created_at_ms(key) <= ledger_ms:
+            message = f"the ledger says that the tenant {name} was erased, the database does not: a restore would do it"
+            fix = f"fedctl tenant erase {shlex.quote(name)}; or take the line of {digest.hex()} out of {LEDGER_NAME}"
+            found.append(s.Finding(check="erasures", severity="data", message=message, fix=fix))
         if alive:
             found.append(_alive("the tenant", name, "fedctl tenant erase", name))
         if full and episodes:

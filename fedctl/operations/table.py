@@ -138,6 +138,7 @@ def run(ctx: Context, who: Principal, request: Request[A]) -> A:
             answer = operation.function(ctx, who, request)
         return answer
     if operation.kind == "write":
+        ctx.store.tidy_words(who.tenant_id)
         ctx.store.check_room(request)
     answer = operation.function(ctx, who, request)
     return answer

@@ -9,13 +9,13 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from fedctl.errors import NoStore, Unavailable
+from fedctl.errors import DiskFull, NoStore, Unavailable
 from fedctl.model.store import Migrated, Vacuumed
 from fedctl.store import migrate as migrations
 from fedctl.store.database import Database
 from fedctl.store.lock import use
 from fedctl.store.question import Questions
-from fedctl.store.room import size_bytes
+from fedctl.store.room import NoRoomError, shown, size_bytes
 from fedctl.store.store import FILE_NAME, Store
 from fedctl.store.swap import Exchange, settle
 
@@ -44,11 +44,21 @@ def vacuum(home: Path, clock: Clock, *, wait_s: float = 0.0) -> Vacuumed:
                 raise Unavailable("something other than fedctl reads the store", hint="let it end first")
             store.database.check_room(0)
         used_pages = int(store.database.pragma("page_count")) - int(store.database.pragma("freelist_count"))
-        store.check_room_for(used_pages * int(store.database.pragma("page_size")))
+        size = used_pages * int(store.database.pragma("page_size"))
+        try:
+            store.check_room_for(size)
+        except NoRoomError as error:
+            raise DiskFull(
+                error.message,
+                hint=f"vacuum makes a second copy of {shown(size)} beside the store: free some space elsewhere on the "
+                "disk, or move the home to a larger one. Room inside the store is used again without it",
+                details=error.details,
+            ) from None
         exchange.begin()
         try:
             # Made here, and empty: SQLite would make it for everybody to read.
             os.close(os.open(exchange.unpacked, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            store.database.pragma("auto_vacuum=NONE")  # the copy's: with any other nothing can be wiped (store/scrub)
             store.database.rows("VACUUM INTO :file", {"file": str(exchange.unpacked)})
             store.database.close()
             made = Database(exchange.unpacked)

@@ -16,7 +16,7 @@ class _Bucket(NamedTuple):
     number: object
 
 
-def keep(made_at_ms: Sequence[int], rules: KeepRules) -> list[list[str]]:
+def keep(made_at_ms: Sequence[int], rules: KeepRules, now_ms: int) -> list[list[str]]:
     """Return for each backup the reasons why it stays; without any it goes.
 
     Each rule walks from the newest to the oldest and keeps the newest of each bucket (hour, day, ISO week, month,
@@ -27,11 +27,15 @@ def keep(made_at_ms: Sequence[int], rules: KeepRules) -> list[list[str]]:
     Args:
         made_at_ms: When each was made, ms since 1970, newest first.
         rules: How many each rule keeps; -1 all.
+        now_ms: What is dated after it stays, and uses up no rule's number: some clock was wrong.
     """
     left = {name: count for name in rules.__struct_fields__ if (count := getattr(rules, name))}
     last: dict[str, object] = {}
     reasons: list[list[str]] = []
     for at, ms in enumerate(made_at_ms):
+        if ms > now_ms:
+            reasons.append(["future"])
+            continue
         why = []
         for name, number in _buckets(at, ms):
             if not left.get(name):

@@ -15,7 +15,6 @@ import apsw
 
 from fedctl.errors import (
     NO_SPACE,
-    Corrupt,
     Denied,
     DiskFull,
     Failure,
@@ -25,6 +24,8 @@ from fedctl.errors import (
 )
 from fedctl.store import room
 from fedctl.store.lock import FileLock
+from fedctl.store.meter import Meter
+from fedctl.store.trouble import cannot_open, damaged, full, is_full
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -40,12 +41,10 @@ COPY_STEP_PAGES = 1024
 BUSY_MS = 10_000
 """How long SQLite itself waits for another process."""
 _RESTART_BUSY_MS = 100
+_WATCH_EVERY = 20_000
+"""Steps of SQLite's machine: some milliseconds."""
 
 Row = tuple[Any, ...]
-
-
-class WordsDamagedError(Failure):
-    """A table of words does not hang together. It is derived: the episodes are whole, and it can be built anew."""
 
 
 class SpoiltError(Exception):
@@ -74,11 +73,16 @@ class Database:
         """Whether the disk had less than plenty when somebody last looked; nobody has, at first."""
         self.reserve: room.Reserve | None = None
         """What is given up on a full disk; a home's store has one."""
+        self._wipes_freed = False
+        """Whether SQLite overwrites the pages that become free, and not only what is deleted within one."""
         self._frees = 0
+        self._freed = 0
+        """Whether a part of the transaction frees space: then it may take what such a part may."""
         self._asked_bytes = 0
         self._unlooked = 0
         with self._errors:
             self._connection = self._open(path)
+            self._meter = None if path is None else Meter(self._connection, path, self._held_bytes)
 
     @staticmethod
     def _open(path: Path | None) -> apsw.Connection:
@@ -94,8 +98,7 @@ class Database:
             connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
             connection.set_busy_timeout(BUSY_MS)
             # One by one and fetched: apsw stops a multi-statement execute at the first row that nobody takes.
-            # secure_delete FAST: with ON a deleted megabyte is a megabyte of zeroes in the log, and a full disk has no
-            # room for them; what became a free page is wiped in place (store/scrub).
+            # secure_delete FAST: until somebody has looked at how much room the disk has (`_look`).
             for pragma in ("foreign_keys=ON", "synchronous=FULL", "trusted_schema=OFF", "temp_store=MEMORY",
                            "cell_size_check=ON", "secure_delete=FAST"):  # fmt: skip
                 connection.execute(f"pragma {pragma}").fetchall()
@@ -199,6 +202,15 @@ class Database:
         """Make a pure function callable from SQL."""
         self._connection.create_scalar_function(name, function, arguments, deterministic=True)
 
+    def watch(self, step: Callable[[], None]) -> None:
+        """Have `step` called every few milliseconds while a statement runs; what it raises ends the statement."""
+
+        def go_on() -> bool:
+            step()
+            return False
+
+        self._connection.set_progress_handler(go_on, _WATCH_EVERY)
+
     def data_version(self) -> int:
         """Return a number that changes whenever another connection has committed (some 5 µs)."""
         return int(self.pragma("data_version"))
@@ -229,6 +241,8 @@ class Database:
                     self._look(self._lock.descriptor, admitted=admitted)
                 self._connection.execute("BEGIN IMMEDIATE")
             except BaseException:
+                if self._meter is not None:
+                    self._meter.end()
                 self._let_go()
                 raise
         self._apart = apart
@@ -240,6 +254,7 @@ class Database:
                 self._check_open()
                 if self.spoilt:
                     raise SpoiltError
+                self._check_needs()
                 with self._errors:
                     self._connection.execute("COMMIT")
         except BaseException:
@@ -249,7 +264,10 @@ class Database:
             if not good:
                 self._roll_back()
             self._depth = 0
+            self._freed = self._frees
             self.spoilt = False
+            if self._meter is not None:
+                self._meter.end()
             if self.near_full:
                 self._make_room()
             self._let_go()
@@ -270,10 +288,28 @@ class Database:
             return
         space = room.look(place)
         self.near_full = space is not None
+        if self._wipes_freed is self.near_full:
+            # A deleted megabyte is a megabyte of zeroes in the log, and a full disk has no room for them. There what
+            # became a free page stays as it is, until it is wiped in place (store/scrub).
+            self._wipes_freed = not self.near_full
+            self._connection.execute(f"pragma secure_delete={'ON' if self._wipes_freed else 'FAST'}").fetchall()
         self._unlooked = 0 if self.near_full else room.LOOK_EVERY - 1
         self._asked_bytes = 0
         if space is not None and not (admitted or self._frees):
             self._check(space, 0)
+        assert self._meter is not None
+        self._meter.begin(space)
+
+    def _held_bytes(self) -> int:
+        return self._connection.status(apsw.SQLITE_DBSTATUS_CACHE_USED)[0]
+
+    def _check_needs(self) -> None:
+        """Refuse a transaction that would leave the disk too little room: nothing of it has been written yet."""
+        if self._meter is None or not self._meter.on or (space := room.look(str(self._folder))) is None:
+            return
+        log_bytes, grows = self._meter.needs()
+        if not space.holds(log_bytes, grows, None if self._freed else self._inside_bytes()):
+            raise room.refusal(space, log_bytes + grows)
 
     def check_room(self, needed_bytes: int) -> None:
         """Refuse (`DiskFull`) to write so much more, with what the transaction has been asked for before."""
@@ -311,16 +347,31 @@ class Database:
         if self.path is None or self._frees:
             yield
             return
-        self._frees = 1
+        self._frees = self._freed = 1
         try:
             space = room.look(str(self._folder))
             if space is not None and space.is_short and self.reserve is not None:
                 self.reserve.give_up()
+                if not self._depth:
+                    with contextlib.suppress(FedctlError):
+                        self.checkpoint(truncate=True)  # what is left in the log takes room twice
             yield
         finally:
             self._frees = 0
             if not self._depth:
+                self._freed = 0
                 self.make_reserve()
+
+    @contextlib.contextmanager
+    def sparing(self) -> Iterator[None]:
+        """Refuse again, within `freeing`, what takes the disk below the watermark: what frees nothing at once."""
+        frees, self._frees, self._freed = self._frees, 0, 0
+        try:
+            if frees:
+                self.make_reserve()
+            yield
+        finally:
+            self._frees = self._freed = frees
 
     def make_reserve(self) -> None:
         """Have the reserve, where it is to have one and there is room for it."""
@@ -476,7 +527,7 @@ class Database:
 
         Nobody writes meanwhile, and the log is empty: somebody who reads from it for long keeps it from becoming so.
         Whoever has pages in memory drops them afterwards, for a commit follows, of the statement `touch`; this
-        connection must be a new one.
+        connection must be a new one. What was written is on disk after `sync`, or after the next checkpoint.
         """
         assert self._lock is not None, "a store in memory has no file"
         assert self.path is not None
@@ -494,17 +545,15 @@ class Database:
                     raw = RawPages(self.path, int(self.pragma("page_size")), int(self.pragma("page_count")))
                     try:
                         yield raw
-                        raw.sync()
                     finally:
                         raw.close()
                     if raw.written:
+                        self._connection.release_memory()  # what it has of pages that were just written
                         self._connection.execute(touch).fetchall()
                     self._connection.execute("COMMIT").fetchall()
                 finally:
                     if self._connection.in_transaction:
                         self._connection.execute("ROLLBACK").fetchall()
-                if raw.written:
-                    self._emptied_log()
             finally:
                 self._lock.release()
 
@@ -551,15 +600,18 @@ class RawPages:
         """Return `count` pages one behind the other."""
         return self._file.xRead(count * self.size, (first - 1) * self.size)
 
+    def first_number(self, number: int) -> int:
+        """Return what a page begins with: in a chain of them, which one is next."""
+        return int.from_bytes(self._file.xRead(4, (number - 1) * self.size), "big")
+
     def write(self, number: int, page: bytes) -> None:
         """Put a page in its place: one that SQLite reads as it did before."""
         self._file.xWrite(page, (number - 1) * self.size)
         self.written += 1
 
     def sync(self) -> None:
-        """Have what was written on disk."""
-        if self.written:
-            self._file.xSync(apsw.SQLITE_SYNC_FULL)
+        """Have what was written on disk, before this too."""
+        self._file.xSync(apsw.SQLITE_SYNC_FULL)
 
     def close(self) -> None:
         """Close the file."""
@@ -611,7 +663,7 @@ class Translation:
         """Return our error."""
         # SQLite knows one errno of a full disk; a quota and a limit on the size of files are the same to whoever asked.
         if getattr(error, "extendedresult", None) == apsw.SQLITE_IOERR_WRITE and self._errno() in NO_SPACE:
-            return _full()
+            return full()
         return _translated(self._path, error)
 
 
@@ -622,55 +674,23 @@ def translated(path: Path | None) -> Translation:
 
 def _translated(path: Path | None, error: apsw.Error | OSError) -> FedctlError:  # noqa: PLR0911  one return an error
     if isinstance(error, apsw.FullError):
-        return _full()
+        return full()
+    if isinstance(error, apsw.InterruptError):  # by the meter: nobody else interrupts
+        return DiskFull("the disk is nearly full: this takes more room than there is", hint="free some space on it")
     if isinstance(error, apsw.CorruptError | apsw.NotADBError):
-        return _damaged(path, error)
+        # The only virtual tables are those of words.
+        return damaged(path, error, words=getattr(error, "extendedresult", None) == apsw.SQLITE_CORRUPT_VTAB)
     if isinstance(error, apsw.BusyError | apsw.LockedError):
         return Unavailable(f"the store is busy: {error}", hint="try again")
     if isinstance(error, apsw.ReadOnlyError | apsw.PermissionsError | apsw.AuthError):
         return Denied(f"the store cannot be written: {error}", hint=f"check the permissions of {path}")
     if isinstance(error, apsw.CantOpenError):
-        return _cannot_open(path, error)
+        return cannot_open(path, error)
     if isinstance(error, apsw.IOError):
         # A short write for want of space surfaces as an I/O error from some file systems.
-        if path is not None and _is_full(path):
-            return _full()
+        if path is not None and is_full(path):
+            return full()
         return Failure(f"reading or writing the store failed: {error}", hint="check the disk")
     if isinstance(error, apsw.Error):
         return Failure(f"SQLite: {error}")
     return from_os(error, "the store cannot be used", hint=f"check {path}")
-
-
-def _full() -> DiskFull:
-    return DiskFull("the disk is full: the write was refused", hint="free some space and try again")
-
-
-def _damaged(path: Path | None, error: apsw.Error) -> FedctlError:
-    # The only virtual tables are those of words.
-    if getattr(error, "extendedresult", None) == apsw.SQLITE_CORRUPT_VTAB:
-        return WordsDamagedError(
-            "the index of words is damaged", hint="the episodes are whole; to build it anew: fedctl memory reindex"
-        )
-    return Corrupt(
-        f"the database {path} is damaged: {error}",
-        hint="fedctl does not touch it; restore a backup, or keep a copy and ask for help",
-    )
-
-
-def _cannot_open(path: Path | None, error: apsw.CantOpenError) -> FedctlError:
-    if path is not None and path.is_dir():
-        return Corrupt(f"{path} is a directory, not a database", hint="move it aside and restore a backup")
-    if path is not None and not os.access(path.parent, os.W_OK):
-        # The log's shared memory lives beside the file: without a writable folder SQLite cannot even read.
-        return Denied(f"the store's folder is not writable: {path.parent}", hint="check its permissions")
-    if path is not None and not os.access(path, os.R_OK):
-        return Denied(f"the store cannot be read: {path}", hint="check its permissions")
-    return Failure(f"the store cannot be opened: {error}", hint=f"check {path}")
-
-
-def _is_full(path: Path) -> bool:
-    try:
-        state = os.statvfs(path.parent)
-    except OSError:
-        return False
-    return state.f_bavail * state.f_frsize < 1 << 16

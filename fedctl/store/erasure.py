@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from fedctl.store.ledger import Entry, Kind, episode_digest
+from fedctl.store.ledger import Entry, Kind, episode_digest, tenant_digest
 from fedctl.store.queries import load
 
 if TYPE_CHECKING:
@@ -90,6 +90,23 @@ class Erasures:
         for kind, digest, at_ms in entries:
             self._db.run(self._sql[_NOTES[kind]], {"digest": digest, "at_ms": at_ms})
 
+    def note_unfiled(self, entries: Iterable[Entry]) -> None:
+        """Remember episodes that were erased, and that the ledger does not say so yet."""
+        for _, digest, at_ms in entries:
+            self._db.run(self._sql["note_unfiled"], {"digest": digest, "at_ms": at_ms})
+
+    def unfiled(self, after: bytes = b"", limit: int = -1) -> list[Entry]:
+        """Return the first of those after a digest, in their order; -1: all of them."""
+        rows = self._db.rows(self._sql["unfiled"], {"after": after, "limit": limit})
+        return [Entry("episode", *row) for row in rows]
+
+    def file(self, entries: Iterable[Entry] | None = None) -> None:
+        """Remember that the ledger has these by now; None: all."""
+        if entries is None:
+            self._db.run(self._sql["file_all"])
+        else:
+            self._db.run_many(self._sql["file"], [{"digest": one.digest} for one in entries])
+
     def entries(self) -> list[Entry]:
         """Return all that this store remembers of erasures."""
         tenants = [Entry("tenant", *row) for row in self._db.rows(self._sql["tenants"])]
@@ -105,11 +122,27 @@ class Erasures:
         return int(self._db.value(self._sql["created_at"], {"tenant_key": tenant_key}))
 
     def erased_among(self, tenant_name: str, ids: Iterable[str]) -> set[str]:
-        """Return those of the ids that were erased: one cheap question where none ever was."""
+        """Return those of the ids that were erased, or are about to be: two cheap questions where none ever was."""
+        given = list(ids)
+        found = self._still_held(tenant_name, given) if self.any_open() else set()
         self._episodes_known = self._episodes_known or bool(self._db.value(self._sql["any_episodes"]))
-        if not self._episodes_known:
-            return set()
-        return {one for one in ids if self.is_erased(episode_digest(tenant_name, one))}
+        if self._episodes_known:
+            found |= {one for one in given if self.is_erased(episode_digest(tenant_name, one))}
+        return found
+
+    def _still_held(self, tenant_name: str, ids: Sequence[str]) -> set[str]:
+        """Return those of the ids that an erasure of a tenant of that name has not come to yet: its name is free."""
+        keys = self._db.rows(self._sql["under_way_of"], {"digest": tenant_digest(tenant_name)})
+        return {
+            row[0]
+            for (key,) in keys
+            for row in self._db.rows(self._sql["held_among"], {"tenant_key": key, "ids": _json(ids)})
+        }
+
+    def is_named(self, tenant_key: int, digest: bytes) -> bool:
+        """Return whether the tenant still has the name of that digest."""
+        name = self._db.value(self._sql["name_of"], {"tenant_key": tenant_key})
+        return name is not None and tenant_digest(name) == digest
 
     def is_erased(self, digest: bytes) -> bool:
         """Return whether the episode of that digest was erased."""
@@ -136,7 +169,7 @@ class Erasures:
     def _remove_some_words(self, tenant_key: int, limit: int) -> int:
         """Take out some of the table of words, at last the table: all at once would be one long transaction."""
         words = f"words_{tenant_key:d}"
-        if not self._db.rows(self._sql["words_tables"].replace("{words}", words)):
+        if not self._has_words(tenant_key):
             return 0
         shares = {"remove_word_data": _WORD_BLOCKS_SHARE, "remove_word_docsize": 10}
         for query, share in shares.items():
@@ -183,20 +216,35 @@ class Erasures:
         rows = self._db.rows(self._sql["change_seqs"], {"tenant_key": tenant_key, "seq": after, "limit": limit})
         return [row[0] for row in rows]
 
-    def changes_of(self, tenant_key: int, ids: Sequence[str]) -> list[int]:
-        """Return the changes that name any of these episodes. Walks the log."""
-        rows = self._db.rows(self._sql["changes_of"], {"tenant_key": tenant_key, "ids": _json(ids)})
-        return [row[0] for row in rows]
+    def changes_of(self, tenant_key: int, ids: Sequence[str], first: int) -> list[tuple[int, str]]:
+        """Return (seq, id) of the changes that name any of these episodes. Walks the log from a sequence on."""
+        parameters = {"tenant_key": tenant_key, "ids": _json(ids), "first": first}
+        return [(row[0], row[1]) for row in self._db.rows(self._sql["changes_of"], parameters)]
 
     def remove_index(self, tenant_key: int) -> None:
         """Forget all of a tenant's index files."""
         for query in ("remove_snapshots", "remove_graphs"):
             self._db.run(self._sql[query], {"tenant_key": tenant_key})
 
-    def optimize_words(self, tenant_key: int) -> bool:
-        """Do a slice of merging a tenant's words into one, without what was deleted; return whether more is to do."""
+    def _has_words(self, tenant_key: int) -> bool:
+        return bool(self._db.rows(self._sql["words_tables"].replace("{words}", f"words_{tenant_key:d}")))
+
+    def words_bytes(self, tenant_key: int) -> int:
+        """Return how large a tenant's table of words is."""
+        if not self._has_words(tenant_key):
+            return 0
+        return int(self._db.value(self._sql["words_bytes"].replace("{words}", f"words_{tenant_key:d}")))
+
+    def optimize_words(self, tenant_key: int, pages: int) -> bool:
+        """Do a slice of merging a tenant's words into one, without what was deleted; return whether more is to do.
+
+        `pages`: how many to write, about. A single word is not cut in two, however often it was said.
+        """
+        if not self._has_words(tenant_key):
+            return False
         before = self._db.total_changes()
-        self._db.run(self._sql["optimize_words"].replace("{words}", f"words_{tenant_key:d}"))
+        sql = self._sql["optimize_words"].replace("{words}", f"words_{tenant_key:d}")
+        self._db.run(sql, {"pages": -pages})
         return self._db.total_changes() - before > 1
 
 

@@ -6,6 +6,7 @@ acked and not stored. A digest says nothing to whoever does not know the name or
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 FILE_NAME = "erasures"
 Kind = Literal["tenant", "episode"]
 _KINDS: dict[bytes, Kind] = {b"tenant": "tenant", b"episode": "episode"}
+_VOID = b"void"
 _DIGEST_BYTES = 32
 
 
@@ -47,20 +49,30 @@ def digest_within(tenant: bytes, episode_id: str) -> bytes:
 
 
 class Ledger:
-    """The file, append-only: one line an erasure, `kind ms digest`. There is none before the first erasure."""
+    """The file, append-only: one line an erasure, `kind ms digest`. There is none before the first erasure.
+
+    The line of an erasure that came to nothing is followed by one like it of the kind `void`.
+    """
 
     def __init__(self, path: Path) -> None:
         """Keep the path; a home's is `<home>/erasures` (`FILE_NAME`)."""
         self._path = path
 
     def add(self, entries: Iterable[Entry]) -> None:
-        """Append entries; they are on disk when this returns. Only then may anything be deleted.
+        """Append entries; they are on disk when this returns, or, after an error, as good as never added.
 
         Raises:
             DiskFull: There is no room for them.
             Denied: The file may not be written.
         """
-        lines = b"".join(b"%s %d %s\n" % (one.kind.encode(), one.at_ms, one.digest.hex().encode()) for one in entries)
+        self._append(_line(one.kind.encode(), one) for one in entries)
+
+    def void(self, entries: Iterable[Entry]) -> None:
+        """Take back entries whose erasure came to nothing; raises as `add`."""
+        self._append(_line(_VOID, one) for one in entries)
+
+    def _append(self, entries: Iterable[bytes]) -> None:
+        lines = b"".join(entries)
         if not lines:
             return
         with translated(self._path):
@@ -72,9 +84,14 @@ class Ledger:
                 # What was torn off by a crash stays a line of its own, which `read` passes over.
                 torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
                 left = memoryview(b"\n" + lines if torn else lines)
-                while left:
-                    left = left[os.write(descriptor, left) :]
-                os.fsync(descriptor)
+                try:
+                    while left:
+                        left = left[os.write(descriptor, left) :]
+                    os.fsync(descriptor)
+                except BaseException:
+                    with contextlib.suppress(OSError):
+                        os.ftruncate(descriptor, size)  # nobody may read what was not acknowledged
+                    raise
             finally:
                 os.close(descriptor)
             if made:
@@ -85,16 +102,23 @@ class Ledger:
                     os.close(folder)
 
     def read(self) -> Iterator[Entry]:
-        """Yield the entries in the order they were made; what is no whole line is passed over."""
+        """Yield the entries in the order they were made, without those taken back; what is no line is passed over."""
         with translated(self._path):
             try:
                 text = self._path.read_bytes()
             except FileNotFoundError:
                 return
-        for line in text.split(b"\n")[:-1]:  # a last line without its end was never acknowledged
+        lines = text.split(b"\n")[:-1]  # a last line without its end was never acknowledged
+        voided = {entry: number for number, line in enumerate(lines) if line[:5] == _VOID + b" "
+                  for entry in (_parsed(b"tenant" + line[4:]), _parsed(b"episode" + line[4:]))}  # fmt: skip
+        for number, line in enumerate(lines):
             entry = _parsed(line)
-            if entry is not None:
+            if entry is not None and number > voided.get(entry, -1):
                 yield entry
+
+
+def _line(kind: bytes, entry: Entry) -> bytes:
+    return b"%s %d %s\n" % (kind, entry.at_ms, entry.digest.hex().encode())
 
 
 def _parsed(line: bytes) -> Entry | None:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
     from fedctl.store.database import Database, Row
 
+SEGMENTS_TO_MERGE = 24
+"""Where the disk is small words are merged from so many segments on; with 64 of one level FTS5 does it in somebody's
+transaction."""
+_CONTENTLESS_DELETE_MARK = b"\xff\0\0\1"
 MERGED_PAGES = 500
 LEAF_MAX_CHARACTERS = 100
 """So much of a text in metadata is kept in the index of it; a longer path is not: an episode of 1 MB took 54 there."""
@@ -128,6 +132,14 @@ class Episodes:
         before = self._db.total_changes()
         self._db.run(self._words("merge_words", tenant_key), {"pages": pages})
         return self._db.total_changes() - before > 1
+
+    def word_segments(self, tenant_key: int) -> int:
+        """Return how many segments the table of words has. Source: fts5_index.c, "structure record"."""
+        if not self._has_words(tenant_key):
+            return 0
+        record: bytes = self._db.value(self._words("word_structure", tenant_key)) or b""
+        counts = record[4:].removeprefix(_CONTENTLESS_DELETE_MARK)  # of levels, and then of segments
+        return _varint(counts[1:])  # levels are few: a byte
 
     def rebuild_words(self, tenant_key: int, rows: Iterable[dict[str, Any]]) -> None:
         """Put the words of these rows in the place of whatever is there."""

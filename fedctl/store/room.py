@@ -28,6 +28,8 @@ RESERVE_MAX_BYTES = 8 << 20
 RESERVE_SHARE = 32
 FLOOR_SHARE = 4
 """Pages that are free inside the database take rows, but the log needs room of its own: a quarter of the watermark."""
+LAST_BYTES = 16 << 10
+"""So much not even what frees space takes: the ledger's next lines, a folder's entry."""
 LOG_SHARE = 8
 """The log may be an eighth of what is free before it is folded into the file..."""
 LOG_LEAST_BYTES = 64 << 10
@@ -64,6 +66,19 @@ class Space(NamedTuple):
         log_bytes = max(self.watermark_bytes // FLOOR_SHARE, needed_bytes // 2)
         return self.free_bytes < log_bytes or self.free_bytes + inside < self.watermark_bytes + needed_bytes
 
+    def holds(self, log_bytes: int, grows_bytes: int, inside: int | None) -> bool:
+        """Return whether a transaction fits that takes so much of the log, and more of the file when it is folded.
+
+        `inside`: what the file has free after it; None: it frees space, and may take all but a little.
+        """
+        left = self.free_bytes - log_bytes - grows_bytes
+        if inside is None:
+            return left >= LAST_BYTES
+        return (
+            left >= self.watermark_bytes // FLOOR_SHARE
+            and self.free_bytes - grows_bytes + inside >= self.watermark_bytes
+        )
+
     @property
     def is_short(self) -> bool:
         """Whether what frees space may need the reserve for its own log and ledger."""
@@ -86,6 +101,8 @@ def look(place: int | str) -> Space | None:
         state = os.statvfs(place)
     except OSError:
         return None
+    if not state.f_blocks:  # a file system that does not tell, as some over a network
+        return None
     return Space.of(state) if state.f_bavail * state.f_frsize < PLENTY_BYTES else None
 
 
@@ -96,16 +113,17 @@ class NoRoomError(DiskFull):
 def refusal(space: Space, needed_bytes: int = 0) -> NoRoomError:
     """Return the error of who is not let in."""
     small = space.free_bytes < space.watermark_bytes
-    needs = "" if small else f" and this needs up to {_shown(needed_bytes)}"
+    needs = "" if small else f" and this needs up to {shown(needed_bytes)}"
     return NoRoomError(
-        f"the disk is nearly full: {_shown(space.free_bytes)} free{needs}, nothing is written that would leave less "
-        f"than {_shown(space.watermark_bytes)}",
+        f"the disk is nearly full: {shown(space.free_bytes)} free{needs}, nothing is written that would leave less "
+        f"than {shown(space.watermark_bytes)}",
         hint="free some space on it, or remove what is not needed: fedctl retention prune, memory delete, pool purge",
-        details=space._asdict(),
+        details=space._asdict() | {"needed_bytes": needed_bytes},
     )
 
 
-def _shown(size_bytes: int) -> str:
+def shown(size_bytes: int) -> str:
+    """Return a size as a person reads it."""
     return f"{size_bytes / (1 << 20):,.1f} MiB" if size_bytes >= 1 << 20 else f"{size_bytes // 1024} KiB"
 
 

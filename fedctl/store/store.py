@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from fedctl.errors import Corrupt, Denied, NoStore, UsageError
+from fedctl.errors import Corrupt, Denied, DiskFull, NoStore, UsageError
 from fedctl.store import migrate, swap
 from fedctl.store.agent import Agents
 from fedctl.store.change import Changes
@@ -20,7 +20,8 @@ from fedctl.store.embedding import Embeddings
 from fedctl.store.erasure import Erasures
 from fedctl.store.index import Indexes
 from fedctl.store.lock import FileLock, use
-from fedctl.store.memory import Episodes, metadata_matches
+from fedctl.store.memory import SEGMENTS_TO_MERGE, Episodes, metadata_matches
+from fedctl.store.meter import METERED_BELOW_BYTES
 from fedctl.store.pool import Pools
 from fedctl.store.retention import Retention
 from fedctl.store.room import DELETED_ROW_BYTES, ROWS_AT_ONCE, WRITTEN_PER_BYTE, Reserve, look, size_bytes
@@ -119,6 +120,28 @@ class Store:
     def freeing(self) -> AbstractContextManager[None]:
         """Let in, for a `with`, what frees space, however full the disk is. In small transactions, best."""
         return self.database.freeing()
+
+    def sparing(self) -> AbstractContextManager[None]:
+        """Keep, for a `with` inside `freeing`, to the room that others have: for what does not free any at once."""
+        return self.database.sparing()
+
+    def tidy_words(self, tenant_id: str) -> None:
+        """Merge a tenant's words by parts, where the disk is small and many segments have come together.
+
+        Before a write: FTS5 would merge all of them at once in it, for which there may be no room.
+        """
+        if not self.database.near_full or self.database.writing:
+            return
+        space = look(str(self.database.path))
+        if space is None or space.free_bytes >= METERED_BELOW_BYTES or (key := self.tenants.key(tenant_id)) is None:
+            return
+        if self.episodes.word_segments(key) < SEGMENTS_TO_MERGE:
+            return
+        with contextlib.suppress(DiskFull):
+            more = True
+            while more:
+                with self.write():
+                    more = self.episodes.merge_words(key)
 
     def check_room(self, request: object) -> None:
         """Refuse (`DiskFull`) a request that would leave the disk too little room."""
@@ -270,6 +293,8 @@ def _create(path: Path, clock: Clock, timeout_s: float) -> None:
             path.with_name(unborn.name + suffix).unlink(missing_ok=True)
         unborn.with_suffix(".lock").unlink(missing_ok=True)
         unborn.replace(path)
+        if path.name == FILE_NAME and look(str(path.parent)) is not None:
+            Reserve(path).make()  # while there is room: a small disk may be full with the first batch
         folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(folder)

@@ -77,6 +77,7 @@ def test_with_prune_the_old_ones_go_once_the_new_one_is_whole(fedctl, tmp_path):
         backup(fedctl, "create", dest)
     last = fedctl("backup", "create", dest, "--prune", "--keep-last", "2", "--json")
     assert "2 older backups were removed, 2 kept" in last.err
+    assert len(last.json["pruned"]) == 2
     listed = backup(fedctl, "list", dest)
     assert [one["id"] for one in listed][-1] == last.json["id"]
     assert len(listed) == 2
@@ -115,6 +116,8 @@ def test_a_dry_run_says_what_the_run_does(fedctl):
         (["show", "latest"], 4),
         (["list", "/dev/null/absent"], 4),
         (["create", "/dev/null"], 2),
+        (["prune", "/no/such", "--keep-last", "1"], 4),
+        (["show", "/etc/hostname"], 13),
         (["--with-keys"], 2),
     ],
 )
@@ -132,6 +135,56 @@ def test_without_a_home_there_is_nothing_to_back_up_and_nothing_is_made(fedctl):
     assert not fedctl.home.exists()
 
 
+def test_a_store_that_is_gone_is_not_begun_anew_by_who_only_writes(fedctl):
+    fedctl.store("a task")
+    backup(fedctl)
+    for path in fedctl.home.glob("store.db*"):
+        path.unlink()
+    for argv in (["memory", "store", "--task", "t"], ["memory", "list"], ["pool", "push", "p", "1"], ["backup"]):
+        result = fedctl(*argv, "--json")
+        assert (result.code, result.error["code"]) == (10, "no_store"), result.err
+        assert "fedctl restore latest" in result.error["hint"]
+    assert fedctl("status", "--json").json["next"] == ["fedctl restore latest"]
+    assert not list(fedctl.home.glob("store.db*"))
+    assert fedctl("restore", "latest", "-q").code == 0
+    for path in fedctl.home.glob("store.db*"):
+        path.unlink()
+    assert fedctl("init", "--json").json["created"] is True
+    fedctl.store("another task")
+
+
+def test_a_damaged_one_is_shown_and_told_by_the_exit_code(fedctl):
+    fedctl.store("a task")
+    made = backup(fedctl)
+    damage(made["path"])
+    assert fedctl("backup", "show", made["id"]).code == 0  # nobody has read it since
+    assert fedctl("backup", "verify", made["id"]).code == 13
+    shown = fedctl("backup", "show", made["id"], "--json")
+    assert (shown.code, shown.json["id"]) == (13, made["id"])
+    assert shown.json["error"] in shown.err
+
+
+def test_what_is_unusual_has_a_column_for_who_reads_along(fedctl, tmp_path):
+    dest = str(tmp_path / "shared")
+    fedctl.store("a task")
+    backup(fedctl, "create", dest)
+    assert "OWN" not in fedctl("backup", "list", dest, terminal=True).out
+    other = {"FEDCTL_HOME": str(tmp_path / "other")}
+    assert fedctl("memory", "store", "--task", "t", environ=other).code == 0
+    assert fedctl("backup", "create", dest, environ=other).code == 0
+    heads = fedctl("backup", "list", dest, terminal=True).out.splitlines()[0]
+    assert ("OWN" in heads, "SEALED" in heads) == (True, False)
+    assert "own" not in fedctl("backup", "list", dest).out.splitlines()[0]
+
+
+def test_a_restore_test_says_what_it_compared(fedctl):
+    fedctl.store("a task")
+    backup(fedctl)
+    result = fedctl("backup", "verify", "latest", "--restore-test", "--json")
+    assert result.json["restore_tested_at"] == result.json["verified_at"]
+    assert "1 episodes and 0 items of 1 tenants" in result.err
+
+
 def test_one_backup_at_a_time(fedctl):
     fedctl.store("a task")
     with exclusive_job(fedctl.home, "backup"):
@@ -143,7 +196,8 @@ def test_one_backup_at_a_time(fedctl):
 
 def test_time_that_runs_out_is_exit_8_and_leaves_nothing(fedctl):
     fedctl.store("a task")
-    assert fedctl("backup", "create", "--max-time", "1ms").code == 8
+    over = fedctl("backup", "create", "--max-time", "1ms", "--json")
+    assert (over.code, "begins anew" in over.error["hint"]) == (8, True)
     assert list((fedctl.home / "backups").iterdir()) == []
 
 

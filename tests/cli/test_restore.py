@@ -59,6 +59,28 @@ def test_a_dry_run_verifies_and_changes_nothing(fedctl, saved):
     assert tasks(fedctl) == ["second", "first"]
 
 
+def test_a_dry_run_needs_no_leave_and_nobody_to_go(fedctl, saved):
+    store = Store.open(fedctl.home, Clock(), create=False)
+    result = fedctl("restore", saved, "-n", "--json")
+    assert (result.code, result.json["id"]) == (0, saved), result.err
+    assert fedctl("restore", "latest", "-n", "-q").code == 0
+    store.close()
+    for flags in (["-n"], []):
+        assert fedctl("restore", "01a1fdb1-f7b9-7331-b621-d50713760574", *flags).code == 4
+
+
+def test_a_latest_that_may_not_be_the_newest_replaces_nothing(fedctl, saved, tmp_path):
+    assert fedctl("backup", "create", str(tmp_path / "usb"), "-q").code == 0
+    (tmp_path / "usb").rename(tmp_path / "unplugged")
+    refused = fedctl("restore", "latest", "--overwrite", "--yes", "--json")
+    assert (refused.code, str(tmp_path / "usb") in refused.error["message"]) == (5, True)
+    assert tasks(fedctl) == ["second", "first"]
+    for argv in (["restore", "latest", "--to", str(tmp_path / "copy")], ["backup", "verify", "latest"]):
+        told = fedctl(*argv)
+        assert (told.code, str(tmp_path / "usb") in told.err) == (0, True)
+    assert fedctl("restore", saved, "--overwrite", "--yes").code == 0
+
+
 def test_whoever_uses_the_store_is_named_and_waited_for_as_long_as_was_said(fedctl, saved):
     store = Store.open(fedctl.home, Clock(), create=False)
     refused = fedctl("restore", saved, "--overwrite", "-y", "--json")

@@ -14,9 +14,11 @@ from fedctl.access.sealing import ForeignError, HomeKey, WrongPassphraseError
 from fedctl.archive import format as f
 from fedctl.archive.reader import open_archive
 from fedctl.archive.writer import Writer
-from fedctl.errors import Corrupt, Denied, DiskFull, NoStore, NotFound, Timeout, UsageError
+from fedctl.errors import Corrupt, Denied, DiskFull, NoStore, NotFound, Timeout, Unavailable, UsageError
+from fedctl.messages.tenant import EraseTenant
 from fedctl.model.backup import KeepRules
-from fedctl.operations import backup
+from fedctl.operations import backup, erasure
+from fedctl.operations.register import REGISTER
 from fedctl.store.database import Database
 from fedctl.store.ledger import tenant_digest
 
@@ -102,7 +104,7 @@ def test_what_a_killed_run_left_goes_with_the_next_and_a_living_one_s_stays(benc
     (elsewhere / "precious").touch()
     link = folder / f".fedctl-{bench.clock.new_id()}.partial"
     link.symlink_to(elsewhere)
-    with backup._scratch(folder, bench.clock) as living:
+    with backup.scratch(folder, bench.clock) as living:
         assert not dead.exists()
         (living / "store.db").touch()
         make()
@@ -163,6 +165,75 @@ def test_a_folder_that_takes_nothing_is_told(bench, make, make_disk, tmp_path):
             make(folder)
 
 
+def break_a_chain(bench) -> None:
+    """Damage the store where it is met only by who reads that one episode: all else goes on working."""
+    bench.keep("long", input="".join(f"{at:08d}" for at in range(5000)))
+    bench.store.checkpoint(truncate=True)
+    bench.close()
+    path = bench.home / "store.db"
+    content = bytearray(path.read_bytes())
+    page = content.index(b"00002500") // 4096 * 4096
+    content[page : page + 4] = bytes([255] * 4)  # where the text goes on
+    path.write_bytes(content)
+
+
+def test_a_damaged_store_is_not_backed_up_and_what_was_backed_up_before_stays(bench, make, make_bench):
+    good = make()
+    break_a_chain(bench)
+    assert make_bench(bench.home).store.episodes.count_everywhere() == 1  # it opens, it counts
+    with pytest.raises(Corrupt, match="the store is damaged, no backup was made") as caught:
+        make()
+    assert "partial" not in caught.value.message
+    assert [entry.name for entry in (bench.home / "backups").iterdir()] == [Path(good.path).name]
+
+
+def test_what_is_erased_while_a_backup_is_made_is_not_in_it(bench, make):
+    bench.keep("e1", tenant="acme")
+    bench.keep("e2")
+    calls = []
+
+    def erase(_done: int, _total: int | None) -> None:
+        calls.append(0)
+        if len(calls) == 2:  # the copy is made, and nobody reads the store
+            asked = bench.call(EraseTenant(name="acme")).erasure
+            assert not asked.complete, "what is being made has it still"
+            assert any("backup" in note for note in asked.notes)
+
+    assert make(step=erase, finish=lambda: erasure.finish(bench.context)).episodes == 1
+    assert [entry.suffix for entry in (bench.home / "backups").iterdir()] == [".backup"]
+
+
+def test_while_an_erasure_is_unfinished_no_backup_is_made(bench, make):
+    bench.keep("e1")
+    with bench.store.write():
+        bench.store.erasures.begin(bench.key(), None, bench.clock.now_ms())
+    with pytest.raises(Unavailable, match="erased"):
+        make()
+    assert list((bench.home / "backups").iterdir()) == []
+    assert make(finish=lambda: erasure.finish(bench.context)).episodes == 1
+
+
+def test_what_is_to_be_sealed_is_laid_open_nowhere_but_in_the_home(bench, make, tmp_path, secret):
+    bench.keep("e1", input="clear text")
+    dest, seen = tmp_path / "usb", set()
+
+    def look(_done: int, _total: int | None) -> None:
+        for folder in (dest, bench.home):
+            seen.update((folder, path.stat().st_mode & 0o777) for path in folder.glob(".*/store.db"))
+
+    one = make(dest, passphrase_file=secret, step=look)
+    verified(bench, one, passphrase_file=secret, restore_test=True, step=look)
+    assert seen == {(bench.home, 0o600)}
+    assert not list(bench.home.glob(".fedctl-*"))
+
+
+@pytest.fixture
+def secret(tmp_path):
+    path = tmp_path / "secret"
+    path.write_text("correct horse")
+    return path
+
+
 # -- checking ------------------------------------------------------------------------------------------------------
 
 
@@ -171,9 +242,22 @@ def test_a_restore_test_restores_and_leaves_nothing(bench, make):
     one = make()
     bench.clock.advance(5000)
     again = verified(bench, one, restore_test=True)
+    assert (one.restore_tested_at, again.restore_tested_at) == (None, again.verified_at)
     assert again.verified_at == "2026-01-01T00:00:05.000Z"
     assert backup.describe(bench.home, Path(one.path)) == again
     assert [entry.name for entry in Path(one.path).parent.iterdir()] == [Path(one.path).name]
+
+
+def test_that_it_was_restored_once_is_known_until_it_is_found_damaged(bench, make):
+    one = make()
+    tested_at = verified(bench, one, restore_test=True).restore_tested_at
+    bench.clock.advance(5000)
+    assert verified(bench, one).restore_tested_at == tested_at
+    damage(one.path)
+    with pytest.raises(Corrupt):
+        verified(bench, one)
+    damage(one.path)
+    assert verified(bench, one).restore_tested_at is None
 
 
 def forged(bench, one, change):
@@ -244,7 +328,7 @@ def test_a_file_that_was_replaced_is_no_longer_verified(bench, make):
 def test_a_lost_or_damaged_register_costs_only_what_verify_finds_again(bench, make):
     one = make()
     for content in (b"", b"null", b"[", b"\xff"):
-        (bench.home / backup.REGISTER).write_bytes(content)
+        (bench.home / REGISTER).write_bytes(content)
         (shown,) = backup.list_(bench.home)
         assert (shown.id, shown.verified_at) == (one.id, None)
     assert verified(bench, one).verified_at
@@ -320,6 +404,29 @@ def test_all_folders_that_backups_went_to_are_listed_and_one_that_is_not_there_i
     assert len(backup.known_folders(bench.home)) == 2  # whoever looks at a file somewhere makes no folder known
 
 
+def test_a_latest_that_may_not_be_the_newest_is_said_to_be_so(bench, make, tmp_path):
+    old, usb = make(), tmp_path / "usb"
+    bench.clock.advance(1)
+    new = make(usb)
+    found = backup.find(bench.home, "latest")
+    assert (found, backup.unsure(bench.home, found)) == (Path(new.path), [])
+    usb.rename(tmp_path / "unplugged")
+    found = backup.find(bench.home, "latest")
+    assert found == Path(old.path)
+    (why,) = backup.unsure(bench.home, found)
+    assert str(usb) in why
+    with pytest.raises(NotFound) as caught:
+        backup.find(bench.home, new.id)
+    assert str(usb) in caught.value.hint
+    usb.mkdir()  # a mount point without its disk
+    verified(bench, old)
+    (why,) = backup.unsure(bench.home, found)
+    assert new.path in why
+    bench.clock.advance(1)
+    newest = make()
+    assert backup.unsure(bench.home, Path(newest.path)) == []
+
+
 def test_only_backups_are_listed(bench, make):
     one = make()
     folder = bench.home / "backups"
@@ -335,6 +442,20 @@ def test_the_backups_that_hold_a_tenant_are_told(bench, make):
     one = make()
     assert backup.backups_holding(bench.home, tenant_digest("acme")) == [one]
     assert backup.backups_holding(bench.home, tenant_digest("other")) == []
+    assert backup.unlooked(bench.home) == []
+    (bench.home / "backups").rename(bench.home / "unplugged")
+    (note,) = backup.unlooked(bench.home)
+    assert str(bench.home / "backups") in note
+
+
+def test_what_died_halfway_holds_nothing_once_it_is_asked_who_does(bench, make):
+    make()
+    dead = [folder / f".fedctl-{bench.clock.new_id()}.partial" for folder in (bench.home, bench.home / "backups")]
+    for one in dead:
+        one.mkdir()
+    with backup.scratch(bench.home / "backups", bench.clock) as living:
+        assert backup.sweep_partials(bench.home) == [living]
+    assert not [one for one in dead if one.exists()]
 
 
 # -- forgetting ----------------------------------------------------------------------------------------------------
@@ -351,9 +472,9 @@ def daily(bench, make, days: int):
 def test_prune_removes_what_no_rule_keeps_and_says_why_the_rest_stays(bench, make):
     made = daily(bench, make, 5)
     rules = KeepRules(daily=2)
-    dry = backup.prune(bench.home, None, rules, dry_run=True)
+    dry = backup.prune(bench.home, bench.clock, None, rules, dry_run=True)
     assert [found.id for found in backup.list_(bench.home)] == [one.id for one in made]
-    done = backup.prune(bench.home, None, rules)
+    done = backup.prune(bench.home, bench.clock, None, rules)
     assert msgspec.structs.replace(dry, dry_run=False) == done
     assert [found.id for found in backup.list_(bench.home)] == [one.id for one in made[3:]]
     assert (done.examined, done.removed, done.kept, done.reasons) == (5, 3, 2, {"daily": 2})
@@ -364,7 +485,7 @@ def test_prune_removes_what_no_rule_keeps_and_says_why_the_rest_stays(bench, mak
 def test_without_a_rule_nothing_is_removed(bench, make):
     make()
     with pytest.raises(UsageError):
-        backup.prune(bench.home, None, KeepRules())
+        backup.prune(bench.home, bench.clock, None, KeepRules())
     assert len(backup.list_(bench.home)) == 1
 
 
@@ -372,17 +493,34 @@ def test_a_damaged_backup_is_not_what_is_kept(bench, make):
     """The newest rots unseen: the newest whole one stays in its place, and the damaged one is left alone."""
     made = daily(bench, make, 3)
     damage(made[2].path)
-    done = backup.prune(bench.home, None, KeepRules(last=1))
+    done = backup.prune(bench.home, bench.clock, None, KeepRules(last=1))
     assert [one.id for one in done.backups if one.kept] == [made[1].id]
+    assert [made[2].path in why for why in done.damaged] == [True]
+    assert backup.prune(bench.home, bench.clock, None, KeepRules(last=1)).damaged == done.damaged  # and now it is known
     assert {found.id for found in backup.list_(bench.home)} == {made[1].id, made[2].id}
     assert backup.list_(bench.home)[-1].error is not None
+
+
+def test_a_backup_dated_in_the_future_takes_no_other_s_place(bench, make):
+    bench.clock.advance(30 * DAY_MS)
+    future = make()
+    bench.clock.advance(-30 * DAY_MS)
+    old = make()
+    bench.clock.advance(1)
+    fresh = make()
+    done = backup.prune(bench.home, bench.clock, None, KeepRules(last=1), fresh=fresh)
+    assert [(one.id, one.reasons) for one in done.backups] == [
+        (future.id, ["future"]), (fresh.id, ["last"]), (old.id, [])
+    ]  # fmt: skip
 
 
 def test_if_none_is_whole_nothing_is_removed(bench, make):
     for one in daily(bench, make, 2):
         damage(one.path)
     with pytest.raises(Corrupt, match="none of the backups"):
-        backup.prune(bench.home, None, KeepRules(last=1))
+        backup.prune(bench.home, bench.clock, None, KeepRules(last=1))
+    with pytest.raises(Corrupt, match="none of the backups"):  # nor when that is known already
+        backup.prune(bench.home, bench.clock, None, KeepRules(last=1))
     assert len(backup.list_(bench.home)) == 2
 
 
@@ -391,12 +529,14 @@ def test_another_home_s_backups_are_never_removed(bench, make, make_bench, make_
     other = make_bench(clock=make_clock(bench.clock.ms - DAY_MS))
     theirs = [backup.create(other.home, other.clock, folder) for _ in range(2)]
     mine = [make(folder) for _ in range(2)]
-    backup.prune(bench.home, folder, KeepRules(last=1))
+    backup.prune(bench.home, bench.clock, folder, KeepRules(last=1))
     left = {found.id for found in backup.list_(bench.home, folder)}
     assert left >= {one.id for one in theirs}
     assert len(left & {one.id for one in mine}) == 1
 
 
 def test_prune_of_a_folder_without_backups_does_nothing(bench, tmp_path):
-    assert backup.prune(bench.home, None, KeepRules(last=1)).examined == 0
-    assert backup.prune(bench.home, tmp_path, KeepRules(last=1)).removed == 0
+    assert backup.prune(bench.home, bench.clock, None, KeepRules(last=1)).examined == 0
+    assert backup.prune(bench.home, bench.clock, tmp_path, KeepRules(last=1)).removed == 0
+    with pytest.raises(NotFound):
+        backup.prune(bench.home, bench.clock, tmp_path / "typo", KeepRules(last=1))

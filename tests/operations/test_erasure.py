@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import random
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from fedctl.errors import Denied, NotFound, UsageError
+from fedctl.errors import Denied, DiskFull, FedctlError, NotFound, Unavailable, UsageError
 from fedctl.messages import agent as a
 from fedctl.messages import memory as m
 from fedctl.messages import pool as p
@@ -22,6 +24,7 @@ from fedctl.model.agent import NoteDraft
 from fedctl.model.episode import EpisodeDraft, EpisodeFilter
 from fedctl.model.pool import Completion, ItemDraft, ItemFailure
 from fedctl.operations import erasure, index
+from fedctl.operations.job import exclusive_job
 from fedctl.store.ledger import FILE_NAME, Entry, Ledger, episode_digest, tenant_digest
 
 if TYPE_CHECKING:
@@ -273,13 +276,133 @@ def test_the_ledger_is_written_before_anything_is_deleted(both):
     assert both.refusal(t.EraseTenant(name="acme"))
     assert len(both.ids(tenant="acme")) == 45
     ledger.rmdir()
+    now_ms = both.clock.ms
     erase(both)
     noted = list(Ledger(ledger).read())
-    assert noted[0] == Entry("tenant", tenant_digest("acme"), both.clock.ms)
+    assert noted[0] == Entry("tenant", tenant_digest("acme"), now_ms)
     ids = [f"{MARK}-{n}" for n in range(60)]
     assert {one.digest for one in noted[1:]} == {episode_digest("acme", one) for one in ids}
     assert set(both.store.erasures.entries()) == set(noted)
     assert ledger.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_erasure_that_fails_is_not_in_the_ledger_and_a_restore_does_not_do_it(bench):
+    bench.keep("alive", tenant="acme")
+    ledger = Ledger(bench.home / FILE_NAME)
+    blocked = bench.another(timeout_s=0.05)
+    with bench.store.write():
+        assert isinstance(blocked.refusal(t.EraseTenant(name="acme")), Unavailable)
+    assert list(ledger.read()) == []
+    blocked.store.database._connection.set_commit_hook(lambda: True)  # the commit itself fails
+    assert blocked.refusal(t.EraseTenant(name="acme"))
+    assert (bench.home / FILE_NAME).read_bytes().count(b"\n") == 2
+    assert list(ledger.read()) == []
+    assert erasure.apply_ledger(bench.store, ledger.read()) == (0, 0)
+    assert bench.ids(tenant="acme") == ["alive"]
+    assert check(bench) == []
+
+
+def test_a_check_names_what_the_ledger_says_and_the_database_does_not(bench):
+    bench.keep("alive", tenant="acme")
+    Ledger(bench.home / FILE_NAME).add([Entry("tenant", tenant_digest("acme"), bench.clock.ms)])
+    assert [one.severity for one in check(bench) if "acme" in one.message] == ["data"]
+
+
+def test_what_is_sent_again_while_its_tenant_is_being_erased_is_not_stored(both):
+    slow = both.another(clock=Slow(both.clock))
+    assert not slow.call(t.EraseTenant(name="acme", budget_ms=5)).erasure.complete
+    assert both.store.erasures.entries()[1:] == [], "none of its episodes was reached"
+    again = both.keep(episode(1, MARK), episode(4, MARK), EpisodeDraft(id="new", task="t"), tenant="acme")
+    assert [one.deleted for one in again] == [True, True, False]
+    erasure.finish(both.context)
+    assert both.ids(tenant="acme") == ["new"]
+    assert check(both) == []
+
+
+def test_one_erasure_that_cannot_be_ended_does_not_keep_the_others_from_it(both):
+    slow = both.another(clock=Slow(both.clock))
+    for name in ("acme", "other"):
+        slow.call(t.EraseTenant(name=name, budget_ms=5))
+    first, second = (one.tenant_key for one in both.store.erasures.open())
+    with both.store.write():
+        both.store.database.run(
+            "CREATE TEMP TRIGGER broken BEFORE DELETE ON agents "
+            f"WHEN old.tenant_key = {first} BEGIN SELECT raise(ABORT, 'no'); END"
+        )
+    with pytest.raises(FedctlError):
+        erasure.finish(both.context)
+    assert [one.tenant_key for one in both.store.erasures.open()] == [first] != [second]
+    with both.store.write():
+        both.store.database.run("DROP TRIGGER broken")
+    assert erasure.finish(both.context) == []
+    assert found(both.home) == {}
+
+
+def test_who_waits_for_a_tenant_s_erasure_finds_its_episodes_gone(bench):
+    bench.keep("a", "b", tenant="acme")
+    key = bench.key("acme")
+    erase(bench)
+    with pytest.raises(NotFound):
+        erasure._remove_episodes(bench.store, (key, tenant_digest("acme")), ["a"], bench.clock.ms)
+    assert hard(bench, ["a"]).missing == ["a"]
+    with bench.store.write():  # as older ones left it
+        bench.store.erasures.begin(key, None, bench.clock.ms)
+    assert erasure.finish(bench.context) == []
+    assert not bench.store.erasures.any_open()
+
+
+def test_while_another_erases_it_is_said_at_once_and_which_job(bench):
+    bench.keep("a", tenant="acme")
+    with exclusive_job(bench.home, "erase"):
+        for request in (t.EraseTenant(name="acme"), m.EraseEpisodes(ids=["a"])):
+            error = bench.refusal(request, tenant="acme", role="owner")
+            assert (type(error), error.details) == (Unavailable, {"job": "erase"})
+
+
+def test_while_a_backup_is_made_an_erasure_is_not_complete(bench):
+    bench.keep("a", tenant="acme")
+    copy = bench.home / "backups" / f".fedctl-{1:036}.partial"
+    dead = bench.home / "backups" / f".fedctl-{2:036}.partial"
+    for folder in (copy, dead):
+        folder.mkdir(parents=True)
+        (folder / "x").touch()
+    descriptor = os.open(copy, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    answer = erase(bench)
+    assert (answer.complete, len(answer.notes), str(copy) in answer.notes[0]) == (False, 1, True)
+    assert not dead.exists()
+    os.close(descriptor)
+    assert erase(bench).complete
+    assert not copy.exists()
+
+
+def test_what_the_ledger_has_no_room_for_is_remembered_and_written_later(both):
+    database, ledger = both.store.database, Ledger(both.home / FILE_NAME)
+    slow = both.another(clock=Slow(both.clock))
+    slow.call(t.EraseTenant(name="acme", budget_ms=5))
+
+    class Full:
+        def add(self, entries: Any) -> None:
+            raise DiskFull("no room")
+
+    (one,) = both.store.erasures.open()
+    assert erasure._emptied(both.store, one, lambda: False)
+    with pytest.raises(DiskFull):
+        erasure._filed(both.store, Full(), lambda: False)
+    assert len(list(ledger.read())) == 1, "the tenant's own line"
+    assert len(both.store.erasures.unfiled()) == 60
+    assert database.value("SELECT count(*) FROM episodes WHERE tenant_key = :key", {"key": one.tenant_key}) == 0
+    assert erasure.finish(both.context) == []
+    assert set(ledger.read()) == set(both.store.erasures.entries())
+    assert both.store.erasures.unfiled() == []
+    assert check(both) == []
+
+
+def test_what_a_pin_says_of_an_erased_episode_goes_with_it(both):
+    both.call(m.PinEpisodes(ids=[f"{MARK}-1"]), tenant="acme")
+    hard(both, [f"{MARK}-1", f"{MARK}-2", f"{MARK}-4"])
+    subjects = {row[0] for row in both.store.database.rows("SELECT subject FROM changes")}
+    assert not {f"{MARK}-1", f"{MARK}-2", f"{MARK}-4"} & subjects
 
 
 # -- episodes ------------------------------------------------------------------------------------------------------
@@ -338,6 +461,30 @@ def test_a_dry_run_of_hard_takes_nothing(both):
     assert not (both.home / FILE_NAME).exists()
 
 
+def test_who_finishes_what_was_cut_off_is_told_what_was_finished(both):
+    step = m.EraseEpisodes(ids=[f"{MARK}-1", "absent"], defer=True)
+    assert not both.call(step, tenant="acme").complete
+    again = both.call(step, tenant="acme")
+    assert (again.deleted, again.missing) == ([f"{MARK}-1"], ["absent"])
+    assert both.call(m.EraseEpisodes(), tenant="acme").complete
+    assert both.call(step, tenant="acme").missing == [f"{MARK}-1", "absent"]
+
+
+def test_a_backup_that_is_older_than_an_episode_is_not_said_to_hold_it(both):
+    from fedctl.operations import backup
+
+    before = backup.create(both.home, both.clock)
+    both.keep("later", tenant="acme")
+    after = backup.create(both.home, both.clock)
+    would = hard(both, ["later"], dry_run=True)
+    assert [one.id for one in would.backups] == [after.id]
+    step = both.call(m.EraseEpisodes(ids=["later"], defer=True), tenant="acme")
+    last = both.call(m.EraseEpisodes(since_seq=step.least_seq), tenant="acme")
+    assert [one.id for one in last.backups] == [after.id]
+    old = hard(both, [f"{MARK}-1"], dry_run=True)
+    assert {one.id for one in old.backups} == {before.id, after.id}
+
+
 # -- what is restored ----------------------------------------------------------------------------------------------
 
 
@@ -378,3 +525,16 @@ def test_a_line_that_was_torn_off_is_passed_over(tmp_path):
         assert list(ledger.read()) == []
         ledger.add([two])
         assert list(ledger.read())[-1:] == [two]
+
+
+def test_a_store_that_cannot_be_wiped_says_why_until_it_was_vacuumed(bench):
+    bench.keep(EpisodeDraft(id="one", task=MARK))
+    for statement in ("pragma auto_vacuum=FULL", "vacuum"):
+        bench.store.database.rows(statement)
+    answer = bench.call(m.EraseEpisodes(ids=["one"]))
+    assert not answer.complete
+    assert ["fedctl store vacuum" in note for note in answer.notes] == [True]
+    bench.store.database.rows("pragma auto_vacuum=NONE")
+    bench.store.database.rows("vacuum")
+    assert bench.call(m.EraseEpisodes(ids=["one"])).complete
+    assert found(bench.home) == {}

@@ -991,6 +991,23 @@ def test_a_graph_that_was_built_while_the_store_changed_its_model_is_wanted_by_n
     assert len(list((graphed.home / "index").rglob("*.hnsw"))) == 2
 
 
+def test_a_graph_that_was_built_while_something_was_erased_does_not_bring_it_back(graphed):
+    ship_seasoned(graphed, seasoned(10_000, 400))
+    while index.maintain(graphed.context):
+        pass
+    job = index.wanted_graph(graphed.context)
+    built = graph.Build(job.plan).wait(None)
+    target = Path(job.plan.target)
+    whole = target.read_bytes()
+    graphed.clock.ms += 1000  # else names of files would be given out again
+    assert graphed.call(m.EraseEpisodes(ids=["e10001"])).complete
+    target.parent.mkdir(exist_ok=True)  # as if the build had ended later than the erasure
+    target.write_bytes(whole)
+    assert not index.publish_graph(graphed.context, job, built)
+    assert job.tenant_key not in [key for key, _, _ in graphed.store.indexes.graphs()]
+    assert not [*target.parent.glob("*.hnsw"), *target.parent.glob("*.tmp")]
+
+
 def test_tenants_do_not_find_each_other_s_through_their_graphs(graphed):
     for tenant, low, high in (("default", 0, 5000), ("other", 5000, 10_000)):
         for text in QUESTIONS:

@@ -283,6 +283,33 @@ def test_a_database_that_is_no_store_of_ours_is_refused_and_nothing_is_touched(
     assert not list(bench.home.glob("*.exchange"))
 
 
+def test_a_rehearsal_finds_what_a_restore_would_beside_a_store_in_use_and_leaves_nothing(bench, saved, tmp_path):
+    place = Place(bench.home, bench.home)
+    before = content(tmp_path)
+    with open_archive(Path(saved.path), backup.opener(bench.home)) as source:
+        found = operation.rehearse(source, place, bench.clock)
+        assert (found.episodes, found.epoch) == (2, None)
+        assert found.notes == ["the backup is whole; nothing was changed"]
+        for altered in ({"statement": "CREATE VIEW v AS SELECT 1"}, {"content": b"no database" * 1000}):
+            with pytest.raises(Corrupt, match=saved.id) as caught:
+                operation.rehearse(Altered(source, **altered), place, bench.clock)
+            assert "partial" not in caught.value.message
+            assert caught.value.hint
+    assert content(tmp_path) == before
+    bench.keep("goes on")
+
+
+def test_a_home_without_keys_is_told_what_it_cannot_know(bench, restore, tmp_path):
+    bench.call(IssueToken(tenant_id="acme"))
+    bare = backup.create(bench.home, bench.clock, tmp_path / "backups")
+    keyed = backup.create(bench.home, bench.clock, tmp_path / "backups", with_keys=True)
+    tokens, signer = restore(bare.path, into=tmp_path / "bare").notes
+    assert "--with-keys" in tokens
+    assert f"--signed-by {bare.signed_by}" in signer
+    assert not [note for note in restore(keyed.path, into=tmp_path / "keyed").notes if "--signed-by" in note]
+    assert restore(bare.path).notes == []
+
+
 def test_a_damaged_backup_and_one_that_is_ended_halfway_change_nothing(bench, saved, restore, tmp_path):
     path = Path(saved.path)
     whole = path.read_bytes()

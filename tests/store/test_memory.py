@@ -14,9 +14,9 @@ from fedctl.clock import Clock
 from fedctl.model.episode import LEAVES_MAX, WHERE_OPERATORS, EpisodeFilter, holds, leaves
 from fedctl.model.limits import PAGE_MAX_BYTES
 from fedctl.model.time import from_rfc3339, to_rfc3339
-from fedctl.store.database import WordsDamagedError
 from fedctl.store.memory import LEAF_MAX_CHARACTERS, NewEpisode, metadata_matches
 from fedctl.store.store import Store
+from fedctl.store.trouble import WordsDamagedError
 
 NOTHING = EpisodeFilter()
 

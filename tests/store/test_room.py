@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,12 @@ SMALL = Space(free_bytes=MIB, watermark_bytes=MIB // 2, reserve_bytes=MIB // 4)
 
 def statvfs(size: int, free: int) -> os.statvfs_result:
     return os.statvfs_result((4096, 4096, size // 4096, free // 4096, free // 4096, 0, 0, 0, 0, 255, 0))
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="Linux has a file system that tells nothing of its size")
+def test_a_file_system_that_does_not_tell_how_large_it_is_is_not_a_full_one():
+    assert os.statvfs("/proc").f_blocks == 0
+    assert room.look("/proc") is None
 
 
 def test_the_watermark_scales_with_the_disk_up_to_a_limit():
@@ -222,3 +229,76 @@ def test_a_store_that_is_somebody_s_own_file_gets_no_reserve_beside_it(make_disk
         "queue.db", "queue.db-shm", "queue.db-wal", "queue.lock", "queue.use"
     ]  # fmt: skip
     assert shutil.disk_usage(disk.folder).free > 6 * MIB
+
+
+def test_a_new_store_on_a_small_disk_has_its_reserve_from_the_beginning(make_disk, make_clock):
+    from fedctl.store.store import Store
+
+    disk = make_disk("8m")
+    Store.open(disk.folder, make_clock(), create=True).close()
+    assert (disk.folder / "reserve").stat().st_size == MIB // 4
+
+
+@pytest.mark.parametrize(
+    ("log", "grows", "inside", "fits"),
+    [
+        (MIB // 2, MIB // 2 - room.LAST_BYTES, None, True),
+        (MIB // 2, MIB // 2 - room.LAST_BYTES + 1, None, False),
+        (MIB // 4, MIB // 2, 0, True),
+        (MIB // 4, MIB // 2 + 1, 0, False),
+        (MIB // 4, MIB // 2 + 1, 1, True),
+        (MIB // 2, 3 * MIB // 8 + 1, MIB, False),  # the log must have its own
+    ],
+)
+def test_what_a_transaction_may_take(log: int, grows: int, inside: int | None, fits: bool):
+    assert SMALL.holds(log, grows, inside) is fits
+
+
+def free_bytes(disk) -> int:
+    return shutil.disk_usage(disk.folder).free
+
+
+def test_words_that_there_is_no_room_to_merge_are_merged_later_and_nothing_else_suffers(small):
+    disk, bench = small
+    text = "a b " * 8000  # one word cannot be merged by parts
+    for number in range(60):
+        bench.keep(f"large-{number}", input=text)
+    fill(disk.folder, leave=900_000)
+    before = free_bytes(disk)
+    answer = bench.call(m.EraseEpisodes(ids=["large-3"]))
+    assert (answer.deleted, answer.complete) == (["large-3"], False)
+    assert "too little room" in answer.notes[0]
+    assert free_bytes(disk) >= before - 65536
+    assert (bench.home / "reserve").exists()
+    assert bench.call(m.DeleteEpisodes(ids=["large-4"])).deleted == ["large-4"]
+    assert bench.keep("another")[0].ok
+    (disk.folder / "junk").unlink()
+    assert bench.call(m.EraseEpisodes(ids=["large-3"])).deleted == ["large-3"]  # what it finished
+    assert bench.call(CheckStore(full=True)).findings == []
+
+
+def test_words_are_merged_by_parts_before_all_of_them_would_be_in_somebody_s_transaction(small):
+    disk, bench = small
+    for number in range(90):
+        bench.keep(f"large-{number}", input=" ".join(f"{number}w{one}" for one in range(1500)))
+    most = bench.store.episodes.word_segments(bench.key())
+    assert most < 2 * 24
+    fill(disk.folder, leave=MIB)
+    for number in range(40):
+        assert bench.keep(f"more-{number}", input="x")[0].ok
+    assert bench.call(CheckStore(full=True)).findings == []
+
+
+def test_a_vacuum_without_room_says_what_it_needs_and_what_to_do(small):
+    from fedctl.operations import upkeep
+
+    disk, bench = small
+    bench.keep("large", input="x" * 900_000)
+    bench.store.checkpoint(truncate=True)
+    fill(disk.folder, leave=MIB)
+    home, clock = bench.home, bench.clock
+    bench.store.close()
+    with pytest.raises(DiskFull) as caught:
+        upkeep.vacuum(home, clock)
+    assert "second copy" in str(caught.value.hint)
+    assert "move the home" in str(caught.value.hint)

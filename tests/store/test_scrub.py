@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+import struct
 from typing import TYPE_CHECKING
 
 import apsw
 import pytest
 
 from fedctl.store.database import Database
-from fedctl.store.scrub import scrub, wiped_page
+from fedctl.store.scrub import Scrubbed, scrub, spilt, wiped_page
 from fedctl.store.store import Store
 
 if TYPE_CHECKING:
@@ -37,6 +38,100 @@ def messed(path: Path, clock, *, secure: str) -> Store:
         store.database.run(f"DELETE FROM mess WHERE name LIKE '%{MARK.decode()}%'")
     store.checkpoint(truncate=True)
     return store
+
+
+def plain(path: Path, *pragmas: str) -> apsw.Connection:
+    """Make a database that is like a store for who wipes it, with rows of which many go on in other pages."""
+    connection = apsw.Connection(str(path))
+    for pragma in (*pragmas, "journal_mode=WAL", "synchronous=OFF", "secure_delete=FAST"):
+        connection.execute(f"pragma {pragma}").fetchall()
+    connection.execute("CREATE TABLE settings (name TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
+    connection.execute("CREATE TABLE mess (key INTEGER PRIMARY KEY, text TEXT UNIQUE)")
+    dice = random.Random(7)
+    lengths = [dice.choice([3, 12, 50, 100, 400, 410, 900, 3000]) for _ in range(120)]
+    for word in (MARK.decode(), "kept"):  # the second in the pages of the first, which became free just before
+        connection.execute("BEGIN")
+        connection.execute("DELETE FROM mess")
+        for length in lengths:
+            connection.execute("INSERT INTO mess (text) VALUES (?)", (f"{dice.random()}{word * length}",))
+        connection.execute("COMMIT")
+    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    return connection
+
+
+@pytest.mark.parametrize("page_size", [512, 4096, 65536])
+def test_what_is_behind_the_end_of_a_long_row_is_wiped(tmp_path, page_size):
+    path = tmp_path / "store.db"
+    connection = plain(path, f"page_size={page_size}")
+    before = connection.execute("SELECT * FROM mess ORDER BY key").fetchall()
+    assert MARK in path.read_bytes()
+    assert scrub(path, never)
+    assert MARK not in path.read_bytes()
+    assert connection.execute("SELECT * FROM mess ORDER BY key").fetchall() == before
+    assert connection.execute("pragma integrity_check").fetchall() == [("ok",)]
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "damage", [None, "goes on", "ends", "leads away", "turns back", "is another's", "is free", "is long"]
+)
+def test_a_chain_of_pages_that_makes_no_sense_is_left_alone(tmp_path, damage):
+    path = tmp_path / "store.db"
+    connection = plain(path)
+    insert = "INSERT INTO mess (text) VALUES (printf('%.20552c', '{}'))"  # of a length that does not fill its pages
+    inserts = [insert.format(one) for one in "xyz"]
+    for statement in ("DELETE FROM mess", "VACUUM", *inserts, "DELETE FROM mess WHERE text < 'y'"):
+        connection.execute(statement).fetchall()
+    connection.close()
+    data = bytearray(path.read_bytes())
+
+    def page(number: int) -> bytes:
+        return bytes(data[(number - 1) * 4096 : number * 4096])
+
+    def number_on(page: bytes) -> int:
+        return struct.unpack_from(">I", page)[0]
+
+    count = len(data) // 4096
+    leaf = next(one for one in range(2, count + 1) if page(one)[0] == 0x0D)
+    (first, _), (other, _) = spilt(page(leaf), leaf, 4096)
+    second, last = number_on(page(first)), first
+    while following := number_on(page(last)):
+        last = following
+    data[last * 4096 - 10 : last * 4096] = MARK
+    links = {"goes on": (last, count), "ends": (second, 0), "leads away": (second, count + 9),
+             "turns back": (second, first), "is another's": (second, other),
+             "is free": (second, number_on(page(1)[32:]))}  # fmt: skip
+    if damage in links:
+        at, to = links[damage]
+        struct.pack_into(">I", data, (at - 1) * 4096, to)
+    elif damage == "is long":
+        cell = page(leaf).rindex(b"\x81\xa0\x4d")  # 20,557 bytes with the row's own header
+        data[(leaf - 1) * 4096 + cell : (leaf - 1) * 4096 + cell + 3] = b"\xff\xff\x7f"
+    path.write_bytes(data)
+    scrub(path, never)
+    assert (path.read_bytes()[last * 4096 - 10 : last * 4096] == MARK) == (damage is not None)
+
+
+@pytest.mark.parametrize("mode", ["FULL", "INCREMENTAL"])
+def test_a_file_with_pages_that_look_like_others_is_left_as_it_is_and_that_is_told(tmp_path, mode):
+    path = tmp_path / "store.db"
+    plain(path, f"auto_vacuum={mode}").close()
+    before = path.read_bytes()
+    assert scrub(path, never) is Scrubbed.AUTO_VACUUM
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_too_large_is_left_as_it_is_and_that_is_told(tmp_path):
+    path = tmp_path / "store.db"
+    plain(path, "page_size=512").close()
+    with path.open("r+b") as file:
+        file.truncate(512 << 25)  # a hole: it takes no room
+        file.seek(28)
+        file.write(struct.pack(">I", 1 << 25))
+    before = path.stat().st_blocks
+    assert scrub(path, never) is Scrubbed.TOO_LARGE
+    assert path.stat().st_blocks == before
+    path.unlink()
 
 
 @pytest.mark.parametrize("secure", ["OFF", "ON"])
@@ -71,7 +166,7 @@ def test_who_reads_from_the_log_is_not_cut_off(tmp_path, clock):
         reader.settings.epoch()
         with store.write():
             store.database.run("DELETE FROM mess WHERE key % 3 = 0")
-        assert not scrub(path, never)
+        assert scrub(path, never) is Scrubbed.HELD
         assert reader.database.value("SELECT count(*) FROM mess") == 750
     assert scrub(path, never)
     store.close()
@@ -104,4 +199,6 @@ def test_a_page_that_makes_no_sense_is_left_alone():
         page[0] = kind
         page[5:7] = b"\xff\xff"
         assert wiped_page(bytes(page), 2, 4096) is None
+        page[3:5] = b"\xff\xff"
+        assert list(spilt(bytes(page), 2, 4096)) == []
     assert wiped_page(bytes(4096), 2, 4096) is None

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fedctl.errors import Corrupt
+from fedctl.operations.upkeep import vacuum
 from fedctl.store import migrate
 from fedctl.store.database import Database
 from fedctl.store.store import FILE_NAME, Store
@@ -68,6 +69,14 @@ def test_what_no_store_holds_is_refused_by_name(database: Path, planted: str, sa
     assert said in caught.value.message
 
 
+def test_a_store_with_auto_vacuum_is_refused_until_it_is_vacuumed(database: Path, clock):
+    alter(database, "pragma auto_vacuum=INCREMENTAL", "vacuum")
+    with pytest.raises(Corrupt, match="auto_vacuum"):
+        vet(database)
+    vacuum(database.parent, clock)
+    assert vet(database) == []
+
+
 def test_an_index_that_has_lost_a_row_is_refused(database: Path):
     alter(
         database,
@@ -82,8 +91,25 @@ def test_an_index_that_has_lost_a_row_is_refused(database: Path):
 @pytest.mark.parametrize("content", [b"", b"no database at all, but long enough to be looked at" * 100])
 def test_what_is_no_database_is_refused(tmp_path: Path, content: bytes):
     (tmp_path / "any.db").write_bytes(content)
-    with pytest.raises(Corrupt):
+    with pytest.raises(Corrupt) as caught:
         vet(tmp_path / "any.db")
+    assert caught.value.message.startswith("it is ")  # the name is one of the moment, which nobody knows
+
+
+@pytest.mark.parametrize(
+    ("find", "put"),
+    [(b"SQLite format 3\x00", b"SQLite format 3\x01"), (b"critique ", b"\xffritique "), (b"\x04", b"\x09")],
+)
+def test_what_a_flipped_byte_makes_of_a_database_is_told_as_damage_and_nothing_else(
+    database: Path, find: bytes, put: bytes
+):
+    whole = bytearray(database.read_bytes())
+    at = 47 if len(find) == 1 else whole.index(find)  # 44..47: the form of the schema, of which SQLite knows four
+    whole[at : at + len(find)] = put
+    database.write_bytes(whole)
+    with pytest.raises(Corrupt, match="it is damaged") as caught:
+        vet(database)
+    assert str(database) not in caught.value.message
 
 
 @pytest.mark.parametrize("version", range(1, migrate.SCHEMA_VERSION))

@@ -25,6 +25,32 @@ ON CONFLICT (digest) DO UPDATE SET erased_at_ms = max(erased_at_ms, excluded.era
 -- name: note_episode
 INSERT INTO erased_episodes (digest, erased_at_ms) VALUES (:digest, :at_ms) ON CONFLICT DO NOTHING
 
+-- name: note_unfiled
+INSERT INTO erased_episodes (digest, erased_at_ms, filed) VALUES (:digest, :at_ms, 0) ON CONFLICT DO NOTHING
+
+-- name: unfiled
+SELECT digest, erased_at_ms FROM erased_episodes WHERE digest > :after AND filed = 0 ORDER BY digest LIMIT :limit
+
+-- name: file
+UPDATE erased_episodes SET filed = 1 WHERE digest = :digest
+
+-- name: file_all
+UPDATE erased_episodes SET filed = 1 WHERE filed = 0
+
+-- name: under_way_of
+SELECT tenant_key FROM erasures WHERE digest = :digest
+
+-- name: held_among
+-- Which of the ids (a JSON list) an episode or a tombstone of a tenant still has.
+SELECT e.id FROM json_each(:ids) AS given
+CROSS JOIN episodes AS e ON e.tenant_key = :tenant_key AND e.id = given.value
+UNION ALL
+SELECT t.id FROM json_each(:ids) AS given
+CROSS JOIN tombstones AS t ON t.tenant_key = :tenant_key AND t.id = given.value
+
+-- name: name_of
+SELECT name FROM tenants WHERE key = :tenant_key
+
 -- name: tenant_erased_at
 SELECT erased_at_ms FROM erased_tenants WHERE digest = :digest
 
@@ -134,9 +160,12 @@ DELETE FROM {words}_data WHERE id IN (SELECT id FROM {words}_data LIMIT :limit)
 -- name: remove_word_docsize
 DELETE FROM {words}_docsize WHERE id IN (SELECT id FROM {words}_docsize LIMIT :limit)
 
+-- name: words_bytes
+SELECT coalesce(sum(length(block)), 0) FROM {words}_data
+
 -- name: optimize_words
 -- A slice of merging all into one, which leaves out what was deleted; less than two changes: it is one already.
-INSERT INTO {words} ({words}, rank) VALUES ('merge', -500)
+INSERT INTO {words} ({words}, rank) VALUES ('merge', :pages)
 
 -- The log of changes, walked in order: it has no index by tenant.
 
@@ -145,9 +174,9 @@ SELECT seq FROM changes WHERE tenant_key = :tenant_key AND seq > :seq AND kind <
 ORDER BY seq LIMIT :limit
 
 -- name: changes_of
--- What the log says of episodes by id (a JSON list).
-SELECT seq FROM changes WHERE tenant_key = :tenant_key AND subject IN (SELECT value FROM json_each(:ids))
-  AND kind LIKE 'episode_%' ORDER BY seq
+-- What the log says, from a sequence on, of episodes by id (a JSON list).
+SELECT seq, subject FROM changes WHERE seq >= :first AND tenant_key = :tenant_key
+  AND subject IN (SELECT value FROM json_each(:ids)) AND kind LIKE 'episode_%' ORDER BY seq
 
 -- name: counts
 SELECT (SELECT count(*) FROM episodes WHERE tenant_key = :tenant_key),

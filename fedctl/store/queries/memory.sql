@@ -79,6 +79,9 @@ SELECT count(*) FROM {words} WHERE {words} MATCH :match
 -- FTS5's "averages" record, written with each change: first the number of rows, then the tokens of each column.
 SELECT block FROM {words}_data WHERE id = 1
 
+-- name: word_structure
+SELECT block FROM {words}_data WHERE id = 10
+
 -- name: words_exist
 SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = :name
 

@@ -308,7 +308,10 @@ class Database:
         if self._meter is None or not self._meter.on or (space := room.look(str(self._folder))) is None:
             return
         log_bytes, grows = self._meter.needs()
-        if not space.holds(log_bytes, grows, None if self._freed else self._inside_bytes()):
+        inside = None if self._freed else self._inside_bytes()
+        if not space.holds(log_bytes, grows, inside) and self._freed and self.reserve and self.reserve.give_up():
+            space = room.look(str(self._folder)) or space  # somebody else had made it again meanwhile
+        if not space.holds(log_bytes, grows, inside):
             raise room.refusal(space, log_bytes + grows)
 
     def check_room(self, needed_bytes: int) -> None:

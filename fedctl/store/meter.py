@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 METERED_BELOW_BYTES = 256 << 20
 """With more free than that SQLite may write as it goes: the watermark is 64 MiB there."""
-_CLEAN_KIB = 64
-"""Pages that were only read and stay in memory: they cannot be told from the others, so they are to be few."""
+_PAGE_EXTRA_BYTES = 256
+"""What SQLite has in memory for a page beside it, at the least: 260 in 3.54 on a machine of 64 bits."""
 _HELD_BYTES = 16 << 20
 """So much may be in memory in any case: it is held against what is free in the end."""
 _LOOK_EVERY_STEPS = 1000
@@ -39,7 +39,6 @@ class Meter:
         self._held_bytes = held_bytes
         self._file = str(path)
         self._page_bytes = 0  # asked when it matters: this is made with every connection
-        self._cache = 0
         self._most_bytes = 0
         self.on = False
         """Whether the transaction is held back."""
@@ -49,10 +48,9 @@ class Meter:
         if space is None or space.free_bytes >= METERED_BELOW_BYTES:
             return
         self._page_bytes = self._page_bytes or self._ask("page_size")
-        self._cache = self._cache or self._ask("cache_size")
         self.on = True
         self._most_bytes = max(2 * space.free_bytes, _HELD_BYTES)
-        self._set("cache_spill=OFF", f"cache_size=-{_CLEAN_KIB}", "shrink_memory")
+        self._set("cache_spill=OFF")
         self._connection.set_progress_handler(self._is_too_much, _LOOK_EVERY_STEPS)
 
     def end(self) -> None:
@@ -60,13 +58,14 @@ class Meter:
         if self.on:
             self.on = False
             self._connection.set_progress_handler(None)
-            self._set("cache_spill=ON", f"cache_size={self._cache}")
+            self._set("cache_spill=ON")
 
     def needs(self) -> tuple[int, int]:
         """Return how many bytes the transaction adds to the log, and how many the file grows by when that is folded."""
         grows = max(self._ask("page_count") * self._page_bytes - room.size_bytes(self._file), 0)
         logged = self._connection.execute("pragma journal_mode").fetchall() == [("wal",)]  # not while it is being made
-        pages = self._held_bytes() // self._page_bytes
+        self._set("shrink_memory")  # what was only read goes: the rest is to be written
+        pages = self._held_bytes() // (self._page_bytes + _PAGE_EXTRA_BYTES)
         return pages * (self._page_bytes + _FRAME_BYTES) if logged else 0, grows
 
     def _is_too_much(self) -> bool:

@@ -19,7 +19,7 @@ from fedctl.model.episode import check_filter
 from fedctl.operations import index
 from fedctl.operations.job import Deadline, exclusive_job
 from fedctl.store.ledger import FILE_NAME, Entry, Ledger, digest_within, tenant_digest
-from fedctl.store.room import shown
+from fedctl.store.room import LOG_LEAST_BYTES, shown
 from fedctl.store.scrub import Scrubbed, scrub
 
 if TYPE_CHECKING:
@@ -378,8 +378,8 @@ def _filed(store: Store, ledger: Ledger, over: Callable[[], bool]) -> bool:
     while entries := store.erasures.unfiled(after, ROWS_AT_ONCE if store.database.near_full else NOTED_AT_ONCE):
         if over():
             return False
-        with store.sparing():
-            store.check_room_for(len(entries) * _LINE_BYTES * 8)  # and for the log of what is changed in the store
+        if store.database.near_full and store.space()[0] < len(entries) * _LINE_BYTES + LOG_LEAST_BYTES:
+            raise DiskFull("the disk has too little room for the ledger", hint="free some space on it")
         ledger.add(entries)
         with store.write():
             store.erasures.file(entries)

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from fedctl.model.restore import Restored
     from fedctl.operations.context import Context
     from fedctl.operations.restore import Place
+    from fedctl.recall.embedder import Embedder
+    from fedctl.recall.index import IndexFolder
     from fedctl.store.store import Store
 
 _POLL_S = 0.02
@@ -49,15 +51,23 @@ def open_context(settings: Settings, *, create: bool, anew: bool = False, clock:
     from fedctl.access.keys import KeyRing
     from fedctl.clock import Clock
     from fedctl.operations.context import Context, Recall
-    from fedctl.recall.embedder import Embedder
-    from fedctl.recall.index import IndexFolder
+
+    def model() -> Embedder:
+        from fedctl.recall.embedder import Embedder
+
+        return Embedder(settings.model)
+
+    def index() -> IndexFolder:
+        from fedctl.recall.index import IndexFolder
+
+        return IndexFolder(settings.home / "index")
 
     clock = clock or Clock()
     timeout_s = 30.0 if settings.timeout_ms is None else settings.timeout_ms / 1000
     return Context(
         home=settings.home,
         store=_open_store(settings.home, clock, create=create, anew=anew, timeout_s=timeout_s),
-        recall=Recall(Embedder(settings.model), IndexFolder(settings.home / "index")),
+        recall=Recall(model, index),
         clock=clock,
         access=KeyRing(settings.home / "keys"),
         timeout_s=timeout_s,
@@ -128,7 +138,7 @@ def open_caller(settings: Settings, *, writes: bool) -> Caller:
             tenant_id=settings.tenant if chosen else None,
             token=None if token is None else token.reveal(),
             timeout_ms=settings.timeout_ms,
-            trust=_trust(settings),
+            trust=None if address.startswith("unix:") else _trust(settings),
         )
     from fedctl.client.local import LocalCaller
     from fedctl.model.principal import Principal
@@ -162,20 +172,30 @@ def finish_erasures(settings: Settings) -> None:
         context.close()
 
 
-def versions() -> dict[str, Any]:
+class Versions(msgspec.Struct, frozen=True, kw_only=True):
+    """The versions of everything that two fedctl must agree on, and of what they stand on."""
+
+    fedctl: str
+    python: str
+    sqlite: str
+    schema: int
+    protocol: int
+
+
+def versions() -> Versions:
     """Return the versions of everything that two fedctl must agree on, and of what they stand on."""
     from fedctl import __version__
     from fedctl.store.database import sqlite_version
     from fedctl.store.migrate import SCHEMA_VERSION
     from fedctl.wire.frames import VERSION
 
-    return {
-        "fedctl": __version__,
-        "python": ".".join(str(part) for part in sys.version_info[:3]),
-        "sqlite": sqlite_version(),
-        "schema": SCHEMA_VERSION,
-        "protocol": VERSION,
-    }
+    return Versions(
+        fedctl=__version__,
+        python=".".join(str(part) for part in sys.version_info[:3]),
+        sqlite=sqlite_version(),
+        schema=SCHEMA_VERSION,
+        protocol=VERSION,
+    )
 
 
 # -- hubs --------------------------------------------------------------------------------------------------------
@@ -251,9 +271,10 @@ def _detach_hub(settings: Settings, options: HubOptions) -> HubInfo:
     try:
         begun = os.fstat(log).st_size
         process = subprocess.Popen(
-            [sys.executable, "-m", "fedctl", "hub", "start", *_hub_flags(settings, options)],
+            # -P: no module of the folder that somebody happens to stand in, for as long as the hub lives
+            [sys.executable, "-P", "-m", "fedctl", "hub", "start", *_hub_flags(settings, options)],
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=subprocess.DEVNULL,  # its answer is ours to give; an error it says on stderr
             stderr=log,
             start_new_session=True,
         )
@@ -336,10 +357,12 @@ def _hub_flags(settings: Settings, options: HubOptions) -> list[str]:
     return flags + (["--insecure"] if options.insecure else [])
 
 
-def make_certificates(settings: Settings, folder: Path | None, names: Sequence[str], life_ms: int) -> Certificates:
+def make_certificates(
+    settings: Settings, folder: Path | None, names: Sequence[str], life_ms: int, *, renew: bool = False
+) -> Certificates:
     """Make an authority, a hub's pair and a client's; the hub's is good for this machine and for `names`.
 
-    Raises as `access.certificates.make`.
+    With `renew` only the pairs, of the authority that is there. Raises as `access.certificates.make` and `renew`.
     """
     import socket
 
@@ -347,9 +370,10 @@ def make_certificates(settings: Settings, folder: Path | None, names: Sequence[s
     from fedctl.clock import Clock
 
     here = ("localhost", "127.0.0.1", "::1", socket.gethostname())
-    return certificates.make(
-        folder or settings.home / "tls", tuple(dict.fromkeys((*here, *names))), now_ms=Clock().now_ms(), life_ms=life_ms
-    )
+    folder, now_ms = folder or settings.home / "tls", Clock().now_ms()
+    if renew:
+        return certificates.renew(folder, names, here=here, now_ms=now_ms, life_ms=life_ms)
+    return certificates.make(folder, tuple(dict.fromkeys((*here, *names))), now_ms=now_ms, life_ms=life_ms)
 
 
 def hub_info(settings: Settings) -> HubInfo | None:
@@ -546,6 +570,7 @@ def make_agent(settings: Settings, options: AgentOptions) -> AgentLife:
         sync_interval_ms=options.sync_interval_ms,
         pull_query=options.pull_query,
         pull_limit=options.pull_limit,
+        undelivered=options.undelivered,
     )
     embedder = None
     if options.embed == "local":

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from fedctl.errors import NO_SPACE, Denied, DiskFull, FedctlError, UsageError
+from fedctl import disk
+from fedctl.errors import NO_SPACE, Denied, DiskFull, FedctlError, UsageError, denied, how_to_issue
 from fedctl.model.limits import check_name, check_text
 from fedctl.model.log import CATEGORIES, LEVELS
 from fedctl.model.time import parse_duration_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 Format = Literal["table", "json", "jsonl", "tsv", "ids"]
 Color = Literal["auto", "always", "never"]
@@ -98,7 +100,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             kind = Denied if isinstance(error, PermissionError) else UsageError
             raise kind(f"cannot read the token file {str(self.token_file)!r}: {error.strerror}") from error
         if len(content) > TOKEN_MAX_BYTES or not content.isascii() or not content.strip():
-            raise UsageError(f"{str(self.token_file)!r} holds no token", hint="fedctl token issue --tenant NAME > FILE")
+            raise UsageError(f"{str(self.token_file)!r} holds no token", hint=how_to_issue())
         return Secret(content.decode("ascii").strip())
 
     def pairs(self) -> list[tuple[str, str | None, str]]:
@@ -141,6 +143,7 @@ class AgentOptions(msgspec.Struct, frozen=True, kw_only=True):
     pull_query: str | None = None
     pull_limit: int = 100
     embed: Literal["hub", "local"] = "hub"
+    undelivered: Path | None = None
 
 
 def _one_of(what: str, allowed: tuple[str, ...]) -> Callable[[str], str]:
@@ -180,7 +183,7 @@ def _path(text: str) -> Path:
     return Path(text).expanduser().absolute()
 
 
-class Key(NamedTuple):
+class Key(msgspec.Struct, frozen=True):
     """A setting: how its text is read, which environment variables name it, and what a wrong one of those does."""
 
     field: str
@@ -209,13 +212,14 @@ KEYS: dict[str, Key] = {
 }
 
 
-def load(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
+def load(flags: Mapping[str, Any], environ: Mapping[str, str], *, files: bool = True) -> Settings:
     """Return the settings of a run.
 
     Args:
         flags: What the command line said, by key (texts); besides the keys: `config`, `quiet`, `verbose`,
             `debug_categories`, `debug_agents`.
         environ: The environment. An empty variable counts as unset.
+        files: Whether config files are read; who says what is wrong with one goes on without.
 
     Raises:
         UsageError: A value or a key is wrong, or the home is not a directory.
@@ -230,10 +234,11 @@ def load(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
     secret = reading.take_secret(environ)
     named = flags.get("config") or environ.get("FEDCTL_CONFIG")
     config_file = _path(named) if named else None
-    if config_file is not None:
+    if config_file is not None and files:
         reading.take_file(config_file, must_exist=True)
     home = _checked_home(reading.values.pop("home", None) or _default_home())
-    reading.take_file(home / CONFIG_NAME, must_exist=False)
+    if files:
+        reading.take_file(home / CONFIG_NAME, must_exist=False)
     if "home" in reading.values:
         raise UsageError(f"{str(home / CONFIG_NAME)!r} cannot say where its own home is", hint="remove `home`")
     if flags.get("debug_file") and reading.values.get("debug_output", "console") == "console":
@@ -312,7 +317,7 @@ def _checked_home(home: Path) -> Path:
     try:
         mode = home.stat().st_mode
     except PermissionError as error:
-        raise Denied(f"the home {str(home)!r} may not be looked into", hint="choose another with --home DIR") from error
+        raise denied(f"the home {str(home)!r} may not be looked into", home) from error
     except NotADirectoryError as error:
         raise UsageError(f"the home {str(home)!r} lies below a file", hint="choose another with --home DIR") from error
     except OSError as error:
@@ -334,7 +339,7 @@ def _read_file(path: Path, *, must_exist: bool) -> dict[str, str]:
             raise UsageError(f"there is no config file {str(path)!r}") from error
         return {}
     except PermissionError as error:
-        raise Denied(f"the config file {str(path)!r} may not be read") from error
+        raise denied(f"the config file {str(path)!r} may not be read", path) from error
     except OSError as error:
         raise UsageError(f"cannot read the config file {str(path)!r}: {error.strerror}") from error
     import tomllib  # noqa: PLC0415  only where there is a file
@@ -383,33 +388,34 @@ def set_key(settings: Settings, key: str, text: str) -> Path:
     if key == "home" and path == settings.home / CONFIG_NAME:
         raise UsageError("the home's own config file cannot say where the home is", hint="set FEDCTL_HOME instead")
     value = KEYS[key].read(text)
+    stored = str(value) if isinstance(value, Path) else text.strip()
+    _rewrite(path, lambda document: document.update({key: stored}))
+    return path
+
+
+def unset_key(settings: Settings, key: str) -> tuple[Path, bool]:
+    """Take one setting out, keeping the rest as it is; return the file, and whether the setting was there."""
+    check_key(key)
+    path = config_path(settings)
+    if key not in _read_file(path, must_exist=False):
+        return path, False
+    _rewrite(path, lambda document: document.pop(key))
+    return path, True
+
+
+def _rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     import tomlkit  # noqa: PLC0415  only for who writes
 
-    stored = str(value) if isinstance(value, Path) else text.strip()
     try:
         target = Path(os.path.realpath(path))  # a linked file stays a link
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _read_file(target, must_exist=False)  # a file with mistakes is not built upon
         document = tomlkit.parse(target.read_text("utf-8")) if target.exists() else tomlkit.document()
-        document[key] = stored
-        _replace(target, tomlkit.dumps(document).encode())
+        change(document)
+        with disk.new_content(target) as file:
+            file.write(tomlkit.dumps(document).encode())
     except OSError as error:
         raise _cannot_write(path, error) from error
-    return path
-
-
-def _replace(target: Path, content: bytes) -> None:
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _cannot_write(path: Path, error: OSError) -> FedctlError:

@@ -8,7 +8,11 @@ wire and comes out as the same class on the other side (`from_code`).
 from __future__ import annotations
 
 import errno
-from typing import Any, ClassVar
+import os
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the operating system says where nothing more fits: on the disk, in a quota, or in a file (`ulimit -f`)."""
@@ -20,6 +24,8 @@ class FedctlError(Exception):
     code: ClassVar[str] = "failure"
     exit: ClassVar[int] = 1
     retryable: ClassVar[bool] = False
+    remedy: ClassVar[str]
+    """What whoever meets it can do, for the manual; an error's own `hint` knows more."""
 
     def __init__(self, message: str, *, hint: str | None = None, details: dict[str, Any] | None = None) -> None:
         """Keep the parts: `message` is one sentence; `hint` says what to do; `details` is plain JSON."""
@@ -43,12 +49,20 @@ class FedctlError(Exception):
 class Failure(FedctlError):
     """Anything that has no code of its own."""
 
+    remedy = (
+        'Read the message. `FEDCTL_DEBUG=1` shows where it happened; what says "unexpected" is a bug: please report it.'
+    )
+
 
 class UsageError(FedctlError):
     """A bad flag, argument, value, setting or limit; or a confirmation that nobody is there to give."""
 
     code = "usage"
     exit = 2
+    remedy = (
+        "Mend the command line, the variable or the setting that the message names; its hint says what was "
+        "perhaps meant. In a script, add --yes to what asks."
+    )
 
 
 class Partial(FedctlError):
@@ -56,6 +70,10 @@ class Partial(FedctlError):
 
     code = "partial"
     exit = 3
+    remedy = (
+        "Read the answer: each refusal stands where its item stood. Mend those and send them again; the others "
+        "are done."
+    )
 
 
 class NotFound(FedctlError):
@@ -63,6 +81,7 @@ class NotFound(FedctlError):
 
     code = "not_found"
     exit = 4
+    remedy = "List what there is (`list`), and check --tenant: another tenant's things are not found either."
 
 
 class Conflict(FedctlError):
@@ -70,6 +89,10 @@ class Conflict(FedctlError):
 
     code = "conflict"
     exit = 5
+    remedy = (
+        "Do not repeat it as it is. Look at what is there (`show`, `get`); a lost lease means that somebody else "
+        "has the item now."
+    )
 
 
 class Empty(FedctlError):
@@ -77,6 +100,7 @@ class Empty(FedctlError):
 
     code = "empty"
     exit = 6
+    remedy = "Nothing is wrong. Try again later, or let the command wait: `pool claim --wait 1h`."
 
 
 class Unavailable(FedctlError):
@@ -85,6 +109,7 @@ class Unavailable(FedctlError):
     code = "unavailable"
     exit = 7
     retryable = True
+    remedy = "Try again after a while. Where a hub was asked, see whether it runs: `fedctl hub status`."
 
 
 class Timeout(FedctlError):
@@ -93,13 +118,20 @@ class Timeout(FedctlError):
     code = "timeout"
     exit = 8
     retryable = True
+    remedy = (
+        "Look whether it was carried out before repeating what is not safe to repeat; give it longer with --timeout."
+    )
 
 
 class Denied(FedctlError):
-    """The token or the file permissions do not allow it."""
+    """The token or the file permissions do not allow it, or a backup's passphrase is another."""
 
     code = "denied"
     exit = 9
+    remedy = (
+        "Use a token that holds and is of the right tenant and role (`fedctl token issue`), or mend the files' "
+        "permissions."
+    )
 
 
 class NoStore(FedctlError):
@@ -107,6 +139,7 @@ class NoStore(FedctlError):
 
     code = "no_store"
     exit = 10
+    remedy = "Begin with `fedctl init`, or name the home that you meant with --home."
 
 
 class Locked(FedctlError):
@@ -114,6 +147,7 @@ class Locked(FedctlError):
 
     code = "locked"
     exit = 11
+    remedy = "Stop what uses the home (`fedctl hub stop`), or wait for it: --lock-wait."
 
 
 class Corrupt(FedctlError):
@@ -121,6 +155,7 @@ class Corrupt(FedctlError):
 
     code = "corrupt"
     exit = 13
+    remedy = "Restore a backup (`fedctl restore latest --overwrite`) or, where the schema is newer, use a newer fedctl."
 
 
 class Findings(FedctlError):
@@ -128,6 +163,7 @@ class Findings(FedctlError):
 
     code = "findings"
     exit = 14
+    remedy = "Read the findings: each says what mends it."
 
 
 class DiskFull(FedctlError):
@@ -135,6 +171,7 @@ class DiskFull(FedctlError):
 
     code = "disk_full"
     exit = 15
+    remedy = "Free some space on the home's disk, and try again."
 
 
 class Expired(FedctlError):
@@ -142,6 +179,7 @@ class Expired(FedctlError):
 
     code = "expired"
     exit = 124
+    remedy = "Give the agent a longer --lifetime, or the command less to do."
 
 
 BY_CODE: dict[str, type[FedctlError]] = {
@@ -165,6 +203,12 @@ def of_exit(status: int) -> type[FedctlError]:
     return next((kind for kind in BY_CODE.values() if kind.exit == status), Failure)
 
 
+def how_to_issue(tenant: str = "T", *, role: str | None = None) -> str:
+    """Return the hint of who lacks a token that holds, as a command and what to do with what it prints."""
+    said = f" --role {role}" if role is not None else ""
+    return f"on the hub's machine: fedctl token issue --tenant {tenant}{said} > FILE; then use it: --token-file FILE"
+
+
 def from_os(error: OSError, what: str, *, hint: str | None = None) -> FedctlError:
     """Return the error that an operating system's error amounts to; `what` could not be done, in words."""
     if error.errno in NO_SPACE:
@@ -173,3 +217,44 @@ def from_os(error: OSError, what: str, *, hint: str | None = None) -> FedctlErro
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return Denied(why, hint=hint or "check the permissions")
     return Failure(why, hint=hint)
+
+
+def denied(what: str, path: Path, *, hint: str | None = None) -> Denied:
+    """Return the error of who may not do `what` at `path`: whose the place is that refuses, and what opens it.
+
+    `hint` is what to do where it is another user's, if not to be that user.
+    """
+    import shlex  # noqa: PLC0415  only for who was refused
+    import stat  # noqa: PLC0415  likewise
+
+    place = path
+    while (state := _state(place)) is None:  # not there, or in a folder that may not be entered: then that is the one
+        if place == place.parent:
+            return Denied(what)
+        place = place.parent
+    told = f"{what} ({place} is {_owner(state.st_uid)}'s, mode {stat.S_IMODE(state.st_mode):04o})"
+    if state.st_uid != os.getuid():
+        theirs = f"sudo -u {_owner(state.st_uid)} fedctl doctor   # or another home: --home DIR"
+        return Denied(told, hint=hint or theirs)
+    rights, mode = ("rwx", 0o700) if stat.S_ISDIR(state.st_mode) else ("rw", 0o600)
+    quoted = shlex.quote(str(place))
+    if state.st_mode & mode == mode:
+        return Denied(told, hint=f"findmnt -T {quoted}   # is it mounted read-only?")
+    return Denied(told, hint=f"chmod u+{rights} {quoted}")
+
+
+def _owner(uid: int) -> str:
+    """Return a user as `sudo -u` takes it: by name, or by number where there is none."""
+    import pwd  # noqa: PLC0415  likewise
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"'#{uid}'"
+
+
+def _state(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None

@@ -21,7 +21,7 @@ from fedctl.access.keys import KeyRing
 from fedctl.client.local import LocalCaller
 from fedctl.errors import FedctlError
 from fedctl.messages import memory as m
-from fedctl.model.episode import EpisodeDraft
+from fedctl.model.episode import EpisodeDraft, StoreResult
 from fedctl.model.principal import Principal
 from fedctl.operations.context import Context, Recall
 from fedctl.recall.embedder import Embedder
@@ -161,8 +161,16 @@ class Bench:
     def store(self) -> Store:
         return self.context.store
 
-    def call(self, request: Request[Any], *, tenant: str = "default", agent: str | None = None, role: str = "owner"):
-        who = Principal(tenant_id=tenant, role=role, agent_id=agent)
+    def call(
+        self,
+        request: Request[Any],
+        *,
+        tenant: str = "default",
+        agent: str | None = None,
+        role: str = "owner",
+        looks_only: bool = False,
+    ):
+        who = Principal(tenant_id=tenant, role=role, agent_id=agent, looks_only=looks_only)
         return LocalCaller(self.context, who).call(request)
 
     def refusal(self, request: Request[Any], **who: Any) -> FedctlError:
@@ -171,7 +179,7 @@ class Bench:
             self.call(request, **who)
         return caught.value
 
-    def keep(self, *drafts: EpisodeDraft | str, tenant: str = "default", **fields: Any) -> list[m.StoreResult]:
+    def keep(self, *drafts: EpisodeDraft | str, tenant: str = "default", **fields: Any) -> list[StoreResult]:
         """Store drafts (a text is a task, and its own id) and return their results."""
         made = [
             one if isinstance(one, EpisodeDraft) else EpisodeDraft(id=one, task=one, **fields)  # type: ignore[arg-type]

@@ -162,6 +162,18 @@ def test_setting_a_key_keeps_comments_and_order_and_is_private(home):
     assert load(home).tenant == "b"
 
 
+def test_unsetting_a_key_keeps_comments_and_order_and_what_is_not_there_is_told(home):
+    file = home / "config.toml"
+    file.write_text('# mine\ntenant = "a" # why\n\n# slow\ntimeout = "1s"\nformat = "json"\n')
+    assert config.unset_key(load(home), "timeout") == (file, True)
+    assert file.read_text() == '# mine\ntenant = "a" # why\n\n# slow\nformat = "json"\n'
+    assert config.unset_key(load(home), "timeout") == (file, False)
+    with pytest.raises(UsageError):
+        config.unset_key(load(home), "timeut")
+    assert config.unset_key(load(home / "none"), "tenant")[1] is False
+    assert not (home / "none").exists()
+
+
 def test_setting_a_key_makes_the_home_and_refuses_nonsense(tmp_path):
     settings = load(tmp_path / "new")
     for key, value in (("tenat", "x"), ("token", "x"), ("tenant", "a/b"), ("timeout", "5"), ("home", "/x")):

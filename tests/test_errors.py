@@ -50,3 +50,17 @@ def test_a_hub_that_could_not_even_write_its_log_is_told_by_its_exit_code(tmp_pa
     codes = [_did_not_start(status, log, 0).exit for status in (15, 11, 7, 1, 99, -9)]
     assert codes == [15, 11, 7, 1, 1, 1]
     assert "the disk is full" in _did_not_start(15, log, 0).message
+
+
+def test_who_is_refused_is_told_whose_the_place_is_and_what_opens_it(tmp_path, monkeypatch):
+    home = tmp_path / "a home"
+    home.mkdir(mode=0o500)
+    refused = errors.denied("no", home)
+    assert refused.message.startswith(f"no ({home} is ")
+    assert refused.message.endswith("'s, mode 0500)")
+    assert refused.hint == f"chmod u+rwx '{home}'"
+    assert errors.denied("no", home / "not" / "there").hint == refused.hint
+    home.chmod(0o700)
+    assert "findmnt" in errors.denied("no", home).hint
+    monkeypatch.setattr(os, "getuid", lambda: home.stat().st_uid + 1)
+    assert errors.denied("no", home).hint.startswith("sudo -u ")

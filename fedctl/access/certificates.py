@@ -8,23 +8,27 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import ipaddress
-import os
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fedctl.errors import Conflict, UsageError, from_os
+from fedctl import disk
+from fedctl.errors import Conflict, NotFound, UsageError, from_os
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 _HOUR_MS = 3_600_000
+_AUTHORITY_TIMES = 10
+"""How many times as long as its pairs an authority holds: they are made anew while clients go on trusting it."""
+_END_MS = 253_402_300_799_000
+"""The last second of the year 9999, and of X.509."""
 NAME_MAX_CHARACTERS = 253
 
 
 class Certificates(msgspec.Struct, frozen=True, kw_only=True):
-    """Where everything is. `names` are what the hub's certificate is good for; `expires_at_ms` is the end of all."""
+    """Where everything is. `names` are what the hub's certificate is good for; `expires_at_ms` is the pairs' end."""
 
     ca: str
     ca_key: str
@@ -34,6 +38,7 @@ class Certificates(msgspec.Struct, frozen=True, kw_only=True):
     client_key: str
     names: tuple[str, ...]
     expires_at_ms: int
+    ca_expires_at_ms: int
 
 
 def make(folder: Path, names: Sequence[str], *, now_ms: int, life_ms: int) -> Certificates:
@@ -43,35 +48,126 @@ def make(folder: Path, names: Sequence[str], *, now_ms: int, life_ms: int) -> Ce
         folder: Where they go; made with mode 0700 if it is not there.
         names: What the hub is called: host names and addresses.
         now_ms: The present time, ms since 1970.
-        life_ms: How long they hold.
+        life_ms: How long the pairs hold; the authority does ten times as long.
 
     Raises:
         Conflict: One of the files is there already; nothing is changed then.
         UsageError: A name that is none, or a life of nothing.
         Denied, DiskFull: They cannot be written.
     """
+    ends_ms = _end_of(life_ms, now_ms, _END_MS)
+    ca_ends_ms = _end_of(_AUTHORITY_TIMES * life_ms, now_ms, _END_MS)
+    ca_key = _new_key()
+    ca = _certificate(
+        "fedctl authority", ca_key, None, ca_key, _instant(now_ms - _HOUR_MS), _instant(ca_ends_ms), authority=True
+    )
+    authority = {"ca.pem": _pem(ca), "ca.key": _pem(ca_key)}
+    _write(folder, authority | _pairs(ca, ca_key, names, now_ms, ends_ms))
+    return _made(folder, names, ends_ms, ca_ends_ms)
+
+
+def renew(folder: Path, names: Sequence[str], *, here: Sequence[str], now_ms: int, life_ms: int) -> Certificates:
+    """Make both pairs anew, signed by the authority that is there; who trusts that one trusts them.
+
+    All files are written beside the old ones and then take their places. Killed in between, a key and its certificate
+    may not belong together: the same again mends that.
+
+    Args:
+        folder: Where the authority and the old pairs are.
+        names: What the hub is called besides what its old certificate says.
+        here: What it is called where it has no certificate.
+        now_ms: The present time, ms since 1970.
+        life_ms: How long they hold, but no longer than the authority.
+
+    Raises:
+        NotFound: There is no authority, or not its key.
+        Conflict: The authority has ended, or its key is another's.
+        UsageError: A name that is none, a life of nothing, or a file that is not what its name says.
+        Denied, DiskFull: The files cannot be read or written.
+    """
+    from cryptography import x509  # noqa: PLC0415  40 ms that only this command costs
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415  likewise
+
+    ca = _read(folder / "ca.pem", x509.load_pem_x509_certificate)
+    ca_key = _read(folder / "ca.key", lambda content: load_pem_private_key(content, None))
+    if ca_key.public_key() != ca.public_key():
+        raise Conflict(f"{folder / 'ca.key'} is not the key of {folder / 'ca.pem'}", hint=_NEW_AUTHORITY)
+    ca_ends_ms = round(ca.not_valid_after_utc.timestamp() * 1000)
+    if ca_ends_ms <= now_ms:
+        raise Conflict(f"the authority {folder / 'ca.pem'} ended on {ca.not_valid_after_utc:%F}", hint=_NEW_AUTHORITY)
+    ends_ms = _end_of(life_ms, now_ms, ca_ends_ms)
+    old = folder / "hub.pem"
+    before = _names_of(_read(old, x509.load_pem_x509_certificate)) if old.exists() else []
+    all_names = tuple(dict.fromkeys([*(before or here), *names]))
+    pairs = _pairs(ca, ca_key, all_names, now_ms, ends_ms)
+    try:
+        with contextlib.ExitStack() as stack:
+            for name, content in pairs.items():
+                file = stack.enter_context(disk.new_content(folder / name))
+                file.write(content)
+                file.flush()  # a full disk is met before any of them takes its place
+    except OSError as error:
+        raise from_os(error, f"no certificates can be written to {folder}") from error
+    return _made(folder, all_names, ends_ms, ca_ends_ms)
+
+
+_NEW_AUTHORITY = "make a new one: fedctl hub cert --out ANOTHER-DIR; its ca.pem goes to all clients"
+
+
+def _read(path: Path, parse: Callable[[bytes], Any]) -> Any:
+    """Return what a PEM file has."""
+    try:
+        return parse(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        hint = f"bring it back from where it is kept, or {_NEW_AUTHORITY}"
+        raise NotFound(f"there is no {path}: nothing can be renewed without the authority", hint=hint) from error
+    except OSError as error:
+        raise from_os(error, f"{path} cannot be read") from error
+    except (ValueError, TypeError) as error:  # TypeError: a key with a passphrase
+        kind = "private key without a passphrase" if path.suffix == ".key" else "certificate"
+        raise UsageError(f"{path} is no {kind} in PEM", hint="put the right file there") from error
+
+
+def _names_of(certificate: Any) -> list[str]:
+    """Return what a hub's certificate is good for."""
+    from cryptography import x509  # noqa: PLC0415  likewise
+
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return [str(one.value) for one in found if isinstance(one, (x509.DNSName, x509.IPAddress))]
+
+
+def _end_of(life_ms: int, now_ms: int, most_ms: int) -> int:
+    """Return when something ends that holds so long from now, ms since 1970."""
     if life_ms <= 0:
         raise UsageError("a certificate must hold longer than nothing")
-    begins, ends = _instant(now_ms - _HOUR_MS), _instant(now_ms + life_ms)  # an hour for clocks that are behind
-    ca_key, hub_key, client_key = _new_key(), _new_key(), _new_key()
-    ca = _certificate("fedctl authority", ca_key, None, ca_key, begins, ends, authority=True)
+    return min((now_ms + life_ms) // 1000 * 1000, most_ms)  # X.509 knows whole seconds
+
+
+def _pairs(ca: Any, ca_key: Any, names: Sequence[str], now_ms: int, ends_ms: int) -> dict[str, bytes]:
+    """Return the files of a hub's pair and of a client's, by name."""
+    begins, ends = _instant(now_ms - _HOUR_MS), _instant(ends_ms)  # an hour for clocks that are behind
+    hub_key, client_key = _new_key(), _new_key()
     hub = _certificate("fedctl hub", hub_key, ca, ca_key, begins, ends, names=names)
     client = _certificate("fedctl client", client_key, ca, ca_key, begins, ends)
-    contents = {
-        "ca.pem": _pem(ca), "ca.key": _pem(ca_key), "hub.pem": _pem(hub), "hub.key": _pem(hub_key),
-        "client.pem": _pem(client), "client.key": _pem(client_key),
+    return {
+        "hub.pem": _pem(hub), "hub.key": _pem(hub_key), "client.pem": _pem(client), "client.key": _pem(client_key),
     }  # fmt: skip
-    _write(folder, contents)
-    paths = [str(folder / name) for name in contents]
+
+
+def _made(folder: Path, names: Sequence[str], ends_ms: int, ca_ends_ms: int) -> Certificates:
     return Certificates(
-        ca=paths[0],
-        ca_key=paths[1],
-        cert=paths[2],
-        key=paths[3],
-        client_cert=paths[4],
-        client_key=paths[5],
+        ca=str(folder / "ca.pem"),
+        ca_key=str(folder / "ca.key"),
+        cert=str(folder / "hub.pem"),
+        key=str(folder / "hub.key"),
+        client_cert=str(folder / "client.pem"),
+        client_key=str(folder / "client.key"),
         names=tuple(names),
-        expires_at_ms=now_ms + life_ms,
+        expires_at_ms=ends_ms,
+        ca_expires_at_ms=ca_ends_ms,
     )
 
 
@@ -82,12 +178,10 @@ def _write(folder: Path, contents: dict[str, bytes]) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name, content in contents.items():
             path = folder / name
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            written.append(path)
-            with os.fdopen(descriptor, "wb") as file:
+            with disk.new_file(path) as file:
                 file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            written.append(path)
+        disk.sync(folder)
     except OSError as error:
         for path in written:
             with contextlib.suppress(OSError):
@@ -97,7 +191,7 @@ def _write(folder: Path, contents: dict[str, bytes]) -> None:
         if isinstance(error, FileExistsError):
             raise Conflict(
                 f"{error.filename} is there already, and is not written over",
-                hint="choose another folder with --out, or move the old ones aside",
+                hint="new pairs of the authority that is there: --renew; or choose another folder with --out",
             ) from error
         raise from_os(error, f"no certificates can be written to {folder}") from error
 

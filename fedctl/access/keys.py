@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fedctl.access import tokens
-from fedctl.errors import Corrupt, Denied, FedctlError, from_os
+from fedctl import disk
+from fedctl.errors import Corrupt, FedctlError, denied, from_os
 from fedctl.model.principal import Principal
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _SUFFIX = ".pem"
 _NEW = ".new"
 # When it was made, 32 random bits, until when those before it verify: times in ms since 1970, twelve hex digits each.
-_NAME = re.compile(r"(?P<made>[0-9a-f]{12})-[0-9a-f]{8}(-(?P<until>[0-9a-f]{12}))?")
+_NAME = r"(?P<made>[0-9a-f]{12})-[0-9a-f]{8}(-(?P<until>[0-9a-f]{12}))?"
 
 
 class Rotation(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +55,9 @@ class KeyRing:
         except (FileNotFoundError, NotADirectoryError):
             return []
         except PermissionError as error:
-            raise Denied(f"the keys in {self._folder} cannot be read", hint="check the permissions") from error
+            raise denied(f"the keys in {self._folder} cannot be read", self._folder) from error
+        from fedctl.access import tokens  # noqa: PLC0415  1 ms of every command, and few have to do with tokens
+
         kids = (name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
         return sorted(kid for kid in kids if tokens.is_kid(kid))
 
@@ -75,6 +77,8 @@ class KeyRing:
             UsageError: a name or a life that no token may have.
             Denied: the keys cannot be read or written.
         """
+        from fedctl.access import tokens  # noqa: PLC0415  likewise
+
         principal = Principal(tenant_id=tenant_id, role=role, agent_id=agent_id, token_id=jti)
         claims = tokens.make_claims(principal, now_ms=now_ms, ttl_ms=ttl_ms)
         while True:
@@ -89,6 +93,8 @@ class KeyRing:
 
         Whether it was revoked is the store's to say.
         """
+        from fedctl.access import tokens  # noqa: PLC0415  likewise
+
         ends_ms = self.ends_ms()
 
         def find(kid: str) -> Any:
@@ -104,11 +110,13 @@ class KeyRing:
 
     def ends_ms(self) -> dict[str, int]:
         """Return until when each key verifies (ms since 1970); `NEVER_MS` for the last one, which signs."""
+        from fedctl.access import tokens  # noqa: PLC0415  likewise
+
         ends: dict[str, int] = {}
         end_ms = tokens.NEVER_MS
         for kid in reversed(self.kids()):
             ends[kid] = end_ms
-            name = _NAME.fullmatch(kid)
+            name = re.fullmatch(_NAME, kid)
             if name is not None and name["until"]:
                 end_ms = min(end_ms, int(name["until"], 16))
         return ends
@@ -130,7 +138,7 @@ class KeyRing:
                 over = [one for one, end_ms in self.ends_ms().items() if end_ms <= now_ms]
                 for one in sorted(over):  # the oldest first: an end stands in the names of those that came later
                     (self._folder / f"{one}{_SUFFIX}").unlink(missing_ok=True)
-                _sync(self._folder)
+                disk.sync(self._folder)
         except OSError as error:
             raise self._not_made(error) from error
         return Rotation(kid=kid, old_until_ms=old_until_ms if kids else None, removed=len(over))
@@ -148,7 +156,7 @@ class KeyRing:
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise Denied(f"the key {path} cannot be read: {error.strerror}", hint="check the permissions") from error
+            raise denied(f"the key {path} cannot be read: {error.strerror}", path) from error
         self._known[kid] = (mark, key)
         return key
 
@@ -207,21 +215,15 @@ def _write(folder: Path, name: str) -> None:
     for dead in folder.glob(f"*{_NEW}"):  # left by a process that died here: we hold the folder
         dead.unlink(missing_ok=True)
     unborn = folder / f"{name.rpartition('.')[0]}{_NEW}"
-    descriptor = os.open(unborn, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(descriptor, pem)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    unborn.rename(folder / name)
-    _sync(folder)
+    with disk.new_content(folder / name, unborn=unborn) as file:
+        file.write(pem)
 
 
 def _name(now_ms: int, after: str | None, until_ms: int) -> str:
     random = os.urandom(4).hex()
     if after is None:
         return f"{now_ms:012x}-{random}"
-    last = _NAME.fullmatch(after)
+    last = re.fullmatch(_NAME, after)
     if last is None:
         raise Corrupt(f"{after}{_SUFFIX} among the keys has no name of a key of this home", hint="move it aside")
     # A clock that was set back must not bring the new key behind the old one.
@@ -248,13 +250,5 @@ def _exclusive(folder: Path) -> Iterator[None]:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(descriptor)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)

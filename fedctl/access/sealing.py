@@ -28,7 +28,7 @@ _KEY_BYTES = 32
 _FINGERPRINT_BYTES = 16
 
 
-class WrongPassphraseError(Corrupt):
+class WrongPassphraseError(Denied):
     """A backup was sealed with another passphrase; nothing is wrong with it."""
 
 
@@ -87,16 +87,16 @@ class PassphraseSealer:
         self._aead = AESGCM(scrypt.derive(passphrase))
 
     @classmethod
-    def new(cls, passphrase: bytes, n: int = SCRYPT_N) -> PassphraseSealer:
+    def new(cls, passphrase: bytes, n: int | None = None) -> PassphraseSealer:
         """Return one with a salt of its own: no two backups have the same key."""
-        return cls(passphrase, Sealing(n=n, r=SCRYPT_R, p=SCRYPT_P, salt=os.urandom(_SALT_BYTES).hex()))
+        return cls(passphrase, Sealing(n=n or SCRYPT_N, r=SCRYPT_R, p=SCRYPT_P, salt=os.urandom(_SALT_BYTES).hex()))
 
     def seal(self, part: int, counter: int, *, last: bool, chunk: bytes, beside: bytes) -> bytes:
         """Return the chunk sealed, 16 bytes longer."""
         return self._aead.encrypt(_nonce(part, counter, last=last), chunk, beside)
 
     def unseal(self, part: int, counter: int, *, last: bool, chunk: bytes, beside: bytes) -> bytes:
-        """Return the chunk, or raise `Corrupt`: the passphrase is another, or the chunk is not in its place."""
+        """Return the chunk, or raise `WrongPassphraseError`: by this key no such chunk stands in this place."""
         from cryptography.exceptions import InvalidTag  # noqa: PLC0415  only here
 
         try:

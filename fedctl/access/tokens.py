@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fedctl.errors import Denied, UsageError
+from fedctl.errors import Denied, UsageError, how_to_issue
 from fedctl.model.limits import check_id, check_name
 from fedctl.model.principal import Principal
 from fedctl.model.token import TOKEN_MAX_TTL_MS, TokenRole
@@ -28,9 +28,9 @@ LEEWAY_MS = 60_000
 NEVER_MS = 1 << 53
 """The end of what has none (ms since 1970): far beyond any token's."""
 
-_KID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_KID = r"[A-Za-z0-9_-]{1,64}"
 # Base64url without padding; an Ed25519 signature is 64 bytes, 86 characters.
-_COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{86}")
+_COMPACT = r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{86}"
 
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +66,7 @@ _header = msgspec.json.Decoder(_Header)
 
 def is_kid(text: str) -> bool:
     """Return whether `text` can be a key's name: only such a one is ever made part of a path."""
-    return _KID.fullmatch(text) is not None
+    return re.fullmatch(_KID, text) is not None
 
 
 def sign(claims: Claims, kid: str, private_key: Any) -> str:
@@ -115,7 +115,7 @@ def verify(token: str, find_key: Callable[[str], Any], now_ms: int) -> Verified:
 def _check_form(token: str) -> None:
     if len(token) > TOKEN_MAX_BYTES:
         raise Denied(f"the token is longer than {TOKEN_MAX_BYTES:,} characters")
-    if _COMPACT.fullmatch(token) is None:
+    if re.fullmatch(_COMPACT, token) is None:
         raise Denied("the token is malformed", hint="a token is one line of three parts, as `token issue` prints it")
 
 
@@ -165,7 +165,7 @@ def _checked(claims: Claims, kid: str, now_ms: int) -> Verified:
     if not 0 < claims.exp - claims.iat <= TOKEN_MAX_TTL_MS // 1000 + 1:
         raise Denied("the token's life is longer than a token may live")
     if claims.exp * 1000 <= now_ms:
-        raise Denied("the token has expired", hint="issue a new one: fedctl token issue")
+        raise Denied("the token has expired", hint=how_to_issue())
     try:
         check_name("tenant", claims.tid)
         check_id("token", claims.jti)

@@ -12,17 +12,18 @@ import os
 import random
 import signal
 import socket
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import msgspec
 
 from fedctl import __version__
+from fedctl.agent import leftovers
+from fedctl.agent.folder import AgentFolder
 from fedctl.agent.journal import Journal
 from fedctl.agent.memory import ANSWERED_HERE, AgentMemory
 from fedctl.agent.plan import Ending
-from fedctl.agent.socket import AgentSocket, socket_folder
+from fedctl.agent.socket import AgentSocket
 from fedctl.errors import Conflict, Denied, FedctlError, NotFound, Timeout, Unavailable, UsageError
 from fedctl.log import Log
 from fedctl.messages import agent as a
@@ -75,6 +76,8 @@ class AgentLife:
             raise UsageError(f"an agent pulls at most {limits.BATCH_MAX_ITEMS} episodes at its start")
         if plan.sync_interval_ms <= 0:
             raise UsageError("the sync interval must be longer than nothing")
+        if plan.undelivered is not None:
+            leftovers.check(plan.undelivered)
         self.plan = plan
         self.status: AgentStatus = "spawning"
         self._means = means
@@ -87,7 +90,7 @@ class AgentLife:
         self._principal = Principal(tenant_id=plan.tenant_id, role="agent", agent_id=plan.agent_id)
         self.memory: AgentMemory | None = None
         self._socket: AgentSocket | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: AgentFolder | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._sync_lock = asyncio.Lock()
         self._registry_lock = asyncio.Lock()
@@ -285,7 +288,7 @@ class AgentLife:
         try:
             await self.report("shutting_down")
             await self._last_sync()
-            ending = self._ending(reason, status)
+            ending = self._ending(reason, status, *self._keep_left())
             self._log.detailed(
                 "agent.ended", **self._who, duration_ms=ending.lived_ms, reason=reason, exit=ending.exit,
                 stored=ending.stored, delivered=ending.delivered, undelivered=ending.undelivered, syncs=ending.syncs,
@@ -299,6 +302,7 @@ class AgentLife:
         """End without ceremony after an error; the registry is told, so that the agent's id is free again."""
         if not self._over:
             try:
+                self._keep_left()
                 await self.report("dead")
             finally:
                 await self.let_go()
@@ -402,7 +406,8 @@ class AgentLife:
                 try:
                     await self._reconnect()
                 except Denied as error:
-                    self._say(f"the hub refuses this agent now: {error.message}")
+                    self._trouble = f"the hub refuses this agent now: {error.message}"
+                    self._say(self._trouble)
                     self._refused = True
                     return
                 except FedctlError:
@@ -476,6 +481,25 @@ class AgentLife:
         await self.try_sync()
         return True
 
+    def _keep_left(self) -> tuple[str | None, str | None]:
+        """Write what could not be delivered to its file; return the file, and why it could not be delivered."""
+        memory = self.memory
+        left = [] if memory is None else memory.left()
+        if memory is None or not left:
+            return None, None
+        if memory.refused and not memory.undelivered:
+            why = memory.refused[-1].error.message
+        else:
+            why = self._trouble or ("the hub does not answer" if self._link.connected else "the hub is away")
+        file = self.plan.undelivered
+        if file is None:
+            return None, why
+        try:
+            leftovers.keep(file, left)
+        except OSError as error:
+            return None, f"{why}; and {str(file)!r} cannot be written: {error.strerror or error}"
+        return str(file), why
+
     def _may_still_deliver(self) -> bool:
         notes = self._journal.undelivered if self._registered else 0
         left = self.memory is not None and self.memory.undelivered + notes > 0
@@ -525,9 +549,9 @@ class AgentLife:
     # -- its socket, its end -----------------------------------------------------------------------------------------
 
     async def _listen(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="fedctl-agent-", dir=socket_folder())
+        self._folder = AgentFolder()
         self._socket = AgentSocket(
-            Path(self._folder.name) / "agent.sock",
+            self._folder.path / "agent.sock",
             RequestDecoder(request_types()),
             self._principal,
             self._welcome,
@@ -561,13 +585,16 @@ class AgentLife:
         if self._socket is not None:
             await self._socket.stop()
         if self._folder is not None:
-            self._folder.cleanup()
+            self._folder.close()
         await self._link.close()
         if self.memory is not None:
             self.memory.close()
         self.status = "dead"
 
-    def _ending(self, reason: Literal["done", "expired", "stopped", "signal"], status: int | None) -> Ending:
+    def _ending(
+        self, reason: Literal["done", "expired", "stopped", "signal"], status: int | None, file: str | None,
+        why: str | None,
+    ) -> Ending:  # fmt: skip
         counts = self._counts()
         return Ending(
             agent_id=self.plan.agent_id,
@@ -584,6 +611,8 @@ class AgentLife:
             sync_max_ms=max(self._sync_ms, default=None),
             connection_errors=counts.connection_errors,
             notes_undelivered=self._journal.undelivered + self._journal.refused,
+            undelivered_file=file,
+            undelivered_why=why,
         )
 
     def _counts(self) -> AgentFigures:

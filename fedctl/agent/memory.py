@@ -71,6 +71,17 @@ class AgentMemory:
         """How many episodes the hub has not acknowledged."""
         return len(self._undelivered)
 
+    def left(self) -> list[Episode]:
+        """Return the episodes that the hub has not taken, also those that it refused."""
+        key = self._context.store.tenants.key(self._self.tenant_id)
+        ids = [*self._undelivered, *(refusal.id for refusal in self.refused)]
+        left: list[Episode] = []
+        for start in range(0, len(ids) if key is not None else 0, BATCH_MAX_ITEMS):
+            batch = ids[start : start + BATCH_MAX_ITEMS]
+            found = self._context.store.episodes.by_ids((key or 0, self._self.tenant_id), batch)
+            left += [found[one] for one in dict.fromkeys(batch) if one in found]
+        return left
+
     def answer(self, request: Request[A]) -> A:
         """Answer from RAM alone; what is stored is queued for the hub."""
         if isinstance(request, m.StoreEpisodes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
@@ -26,6 +27,8 @@ class AgentPlan(msgspec.Struct, frozen=True, kw_only=True):
     sync_interval_ms: int = 5_000
     pull_query: str | None = None
     pull_limit: int = 100
+    undelivered: Path | None = None
+    """The file that keeps what is left at the end."""
 
 
 class Means(NamedTuple):
@@ -43,7 +46,8 @@ class Means(NamedTuple):
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """What became of an agent. `exit` is the status of the process; sync times are of successful syncs.
 
-    Without another word its counts are of episodes.
+    Without another word its counts are of episodes. What is `undelivered` is in `undelivered_file` (None: it is lost),
+    and `undelivered_why` says what the hub had against it, or that it was away.
     """
 
     agent_id: str
@@ -60,6 +64,8 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     sync_max_ms: float | None
     connection_errors: int
     notes_undelivered: int
+    undelivered_file: str | None = None
+    undelivered_why: str | None = None
 
 
 def new_agent_id(clock: Clock) -> str:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedctl.client.address import fits
 from fedctl.errors import Denied, Failure, FedctlError
 from fedctl.wire import frames
 from fedctl.wire import session as said
@@ -135,14 +132,3 @@ class AgentSocket:
 async def _send(writer: asyncio.StreamWriter, frame: bytes) -> None:
     writer.write(prefixed(frame))
     await writer.drain()
-
-
-def socket_folder() -> str:
-    """Return where the agent's folder goes: the user's own runtime directory (gone at logout) or a temporary one.
-
-    The first that can be written to and leaves room for the folder and the socket in a socket's path.
-    """
-    for folder in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir()):
-        if folder and os.access(folder, os.W_OK | os.X_OK) and fits(Path(folder) / "fedctl-agent-xxxxxxxx/agent.sock"):
-            return folder
-    return "/tmp"  # noqa: S108  short; the folder made in it is its owner's alone

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import math
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from fedctl import bootstrap, config
@@ -19,7 +20,6 @@ from fedctl.model.time import parse_duration_ms
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Mapping
-    from pathlib import Path
     from types import TracebackType
 
     from fedctl.agent.lifecycle import AgentLife
@@ -64,6 +64,7 @@ class EphemeralAgent:
         pull_query: str | None = None,
         pull_limit: int = 100,
         embed: Literal["hub", "local"] = "hub",
+        undelivered: str | Path | None = None,
     ) -> Spawning:
         """Begin an agent's life: `await` it, or use it as an async context manager, which also ends it.
 
@@ -79,6 +80,8 @@ class EphemeralAgent:
             pull_query: What the pulled episodes should be about; None pulls the newest.
             pull_limit: How many episodes it pulls at its start, at most 1,000.
             embed: Who embeds: the hub, or (`local`) the agent, which then carries a model and 100 MB more.
+            undelivered: A file that keeps what could not be delivered at its end, for `fedctl memory import`; without
+                it, that is lost.
 
         Raises:
             FedctlError: When awaited: `Unavailable` without the hub, `Denied`, `Conflict`, `UsageError`.
@@ -98,6 +101,7 @@ class EphemeralAgent:
             pull_query=pull_query,
             pull_limit=pull_limit,
             embed=embed,
+            undelivered=None if undelivered is None else Path(undelivered),
         )
         return Spawning(flags, options)
 
@@ -162,7 +166,7 @@ class EphemeralAgent:
         """End its life: a last sync, then the registry's last word. Twice is the same as once.
 
         Returns:
-            What became of it; `undelivered` counts the episodes that the hub did not take.
+            What became of it; `undelivered` counts the episodes that the hub did not take, `undelivered_file` has them.
         """
         return await self._end("done")
 
@@ -178,7 +182,10 @@ class EphemeralAgent:
         reward_weight: float = 0.1,
         explain: bool = False,
     ) -> list[Hit]:
-        """Return up to `k` episodes that help with `task`, best first; without the hub, of what the agent holds."""
+        """Return up to `k` episodes that help with `task`, best first; without the hub, of what the agent holds.
+
+        `filter` applies before the search: `EpisodeFilter(min_reward=0.5, agent_id="coder")`.
+        """
         request = QueryEpisodes(
             text=task,
             k=k,

@@ -623,7 +623,7 @@ def _known(backend_type: str, options: dict[str, Any], common: tuple[str, ...]) 
     known = {"memory": common, "sqlite": ("db_path", *common)}
     if backend_type not in known:
         if backend_type in ("redis", "postgres"):
-            msg = f"there is no {backend_type} backend yet: use sqlite for one machine, and a hub for many"
+            msg = f"there is no {backend_type} backend: use sqlite on one machine, over several `fedctl pool --hub`"
         else:
             msg = f"{backend_type!r} is no kind of backend: there are memory and sqlite"
         raise ValueError(msg)

@@ -86,7 +86,7 @@ class Sealer(Protocol):
         ...
 
     def unseal(self, part: int, counter: int, *, last: bool, chunk: bytes, beside: bytes) -> bytes:
-        """Return the chunk, or raise `Corrupt`."""
+        """Return the chunk, or raise `Denied`: it was sealed with another key."""
         ...
 
 

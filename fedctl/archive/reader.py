@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, Self, cast
 import msgspec
 
 from fedctl.archive import format as f
-from fedctl.errors import Corrupt, DiskFull, NotFound, UsageError, from_os
+from fedctl.errors import Corrupt, Denied, DiskFull, NotFound, UsageError, from_os
 from fedctl.model.backup import Content, Contents
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ def open_archive(path: Path, opener: Opener) -> Archive:
     Without the passphrase of a sealed one `contents` is None.
 
     Raises:
-        Corrupt: It is no backup, or not as it was made, or nobody trusted signed it, or the passphrase is wrong.
+        Corrupt: It is no backup, or not as it was made, or nobody trusted signed it.
         NotFound: There is no such file.
-        Denied: It may not be read.
+        Denied: It may not be read, or the passphrase is wrong.
     """
     try:
         # Not to wait where it is a pipe that nobody writes to.
@@ -270,7 +270,7 @@ class _Source:
                 self._archive.place_of(self._stored), self._counter, last=last, chunk=chunk,
                 beside=f.beside(self._archive.manifest.id, self._stored.name),
             )  # fmt: skip
-        except Corrupt:
+        except Denied:
             self.finish()  # bytes that changed are not for a wrong passphrase to answer for
             raise
         self._counter += 1

@@ -10,17 +10,27 @@ from fedctl.cli.command import Invocation, noun, verb
 from fedctl.cli.cron import LockWait, MaxTime, PingUrlFile, pinged
 from fedctl.cli.options import argument, flag
 from fedctl.cli.progress import Progress
-from fedctl.cli.render import Shape
+from fedctl.cli.render import Shape, counted, with_more
 from fedctl.errors import Corrupt, UsageError
 from fedctl.model.backup import Backup, Judged, KeepRules, Made, Pruned
 
 BACKUP = Shape.of(Backup, "id", "created_at", "size_bytes", "episodes", "items", "verified_at", "error", "path")
-MADE = BACKUP._replace(fields=Shape.of(Made).fields)
+MADE = Shape.of(Made, *BACKUP.columns)
 PRUNED = Shape.of(Pruned, key="removed")
 JUDGED = Shape.of(Judged, "id", "created_at", "size_bytes", "kept", "reasons")
 WHICH = "The backup: its id, its file, or the newest."
 
-app = noun("backup", "Make backups, check them, and forget old ones.", alone="create")
+app = noun(
+    "backup",
+    "Make backups, check them, and forget old ones.",
+    "A backup is one file, as the store was at one moment while others went on writing. It is signed by the "
+    "home's own key (keys/backup.key), and every byte is vouched for. --with-keys takes the keys and the settings "
+    "along; --passphrase-file seals it (scrypt, AES-256-GCM): without the passphrase nobody gets anything out of "
+    "it, you included.",
+    "What another home signed is never removed, and refused by verify and restore unless its key is named: "
+    "--signed-by FINGERPRINT. Tokens issued before do not work in a home that was made of a backup without keys.",
+    alone="create",
+)
 
 Dest = Annotated[Path | None, argument("[DEST]", "The folder of the backups. [default: backups/ in the home]")]
 PassphraseFile = Annotated[
@@ -87,6 +97,7 @@ def create(
             hint="like --prune --keep-daily 7 --keep-last 3",
         )
     home, clock = ctx.settings.home, Clock()
+    note_if_others_read(ctx, passphrase_file)
     with pinged(ctx, ping_url_file):
         with _job(ctx, "backup", "backing up", lock_wait, max_time) as step:
             made = backup.create(
@@ -94,10 +105,10 @@ def create(
                 finish=lambda: finish_erasures(ctx.settings), step=step,
             )  # fmt: skip
             pruned = backup.prune(home, clock, dest, rules, fresh=made, step=step) if prune else None
+        gone: list[str] = []
         if pruned is not None:
             gone = [one.id for one in pruned.backups if not one.kept]
-            made = Made(**{name: getattr(made, name) for name in Backup.__struct_fields__}, pruned=gone)
-        ctx.screen.done(made, MADE)
+        ctx.screen.done(with_more(made, Made, pruned=gone), MADE)
         if with_keys and passphrase_file is None:
             ctx.screen.note("whoever reads this backup has the home's keys: --passphrase-file seals it")
         if pruned is not None:
@@ -105,7 +116,13 @@ def create(
             _tell_damaged(ctx, pruned)
 
 
-@verb(app, "list", shape=BACKUP, examples=["fedctl backup list", "fedctl backup list /mnt/backups --json | jq '.[-1]'"])
+@verb(
+    app,
+    "list",
+    shape=BACKUP,
+    form="many",
+    examples=["fedctl backup list", "fedctl backup list /mnt/backups --json | jq '.[-1]'"],
+)
 def list_(
     ctx: Invocation,
     dest: Annotated[
@@ -127,7 +144,7 @@ def list_(
     if ctx.screen.form == "table" and not ctx.screen.plain:  # what is as usual needs no column; a program's stay
         unusual = (("sealed", any(one.sealed for one in shown)), ("own", not all(one.own for one in shown)))
         more = [name for name, is_there in unusual if is_there]
-        shape = BACKUP._replace(columns=(*BACKUP.columns[:-1], *more, BACKUP.columns[-1]))
+        shape = BACKUP.with_columns((*BACKUP.columns[:-1], *more, BACKUP.columns[-1]))
     ctx.screen.many(shown, shape)
     ctx.screen.cut(len(shown), len(found))
     for folder in backup.absent_folders(ctx.settings.home) if dest is None else ():
@@ -164,7 +181,13 @@ def verify(
     ] = False,
     passphrase_file: PassphraseFile = None,
     signed_by: Annotated[
-        str | None, flag("--signed-by", metavar="FINGERPRINT", says="Trust this key, instead of the home's own.")
+        str | None,
+        flag(
+            "--signed-by",
+            metavar="FINGERPRINT",
+            parser=values.text,
+            says="Trust this key, instead of the home's own.",
+        ),
     ] = None,
     lock_wait: LockWait = 0,
     max_time: WholeTime = None,
@@ -172,13 +195,14 @@ def verify(
 ) -> None:
     """Read all of a backup, and say whether it is what was made; if not: exit 13.
 
-    Without its passphrase a sealed one is checked as it is, and not looked into.
+    Without its passphrase a sealed one is checked as it is, and not looked into; with a wrong one: exit 9.
     """
     from fedctl.clock import Clock
     from fedctl.operations import backup
 
     _check_here(ctx)
     home = ctx.settings.home
+    note_if_others_read(ctx, passphrase_file)
     opener = backup.opener(home, passphrase_file=passphrase_file, signed_by=signed_by)
     with pinged(ctx, ping_url_file):
         with _job(ctx, "verify", "verifying", lock_wait, max_time) as step:
@@ -188,8 +212,8 @@ def verify(
         ctx.screen.done(found, BACKUP)
         if restore_test:
             ctx.screen.note(
-                f"restored beside itself, it holds what it says: {found.episodes:,} episodes and {found.items:,} items "
-                f"of {found.tenants:,} tenants"
+                f"restored beside itself, it holds what it says: {counted(found.episodes, 'episode')} and "
+                f"{counted(found.items, 'item')} of {counted(found.tenants, 'tenant')}"
                 if found.episodes is not None and found.items is not None and found.tenants is not None
                 else "restored beside itself, it holds what it says"
             )
@@ -235,13 +259,28 @@ def prune(
     with pinged(ctx, ping_url_file):
         with _job(ctx, "backup", "pruning", lock_wait, max_time) as step:
             pruned = backup.prune(ctx.settings.home, Clock(), dest, rules, dry_run=ctx.dry_run, step=step)
-        if ctx.screen.form != "table":
+        if ctx.screen.form != "table" or ctx.session.fields:
             ctx.screen.one(pruned, PRUNED)
         elif not ctx.settings.quiet:
             ctx.screen.many(pruned.backups, JUDGED)
             would = "would be " if ctx.dry_run else ""
             ctx.screen.note(f"{pruned.removed} {would}removed ({pruned.bytes_freed:,} bytes), {pruned.kept} kept")
         _tell_damaged(ctx, pruned)
+
+
+def note_if_others_read(ctx: Invocation, passphrase_file: Path | None) -> None:
+    """Say of a file with a passphrase that its owner is not the only one who can open it."""
+    import shlex
+    import stat
+    from contextlib import suppress
+
+    if passphrase_file is None:
+        return
+    with suppress(OSError):  # who reads it says so
+        mode = passphrase_file.stat().st_mode
+        if stat.S_ISREG(mode) and mode & 0o077:
+            shown = shlex.quote(str(passphrase_file))
+            ctx.screen.note(f"others may open the passphrase file (mode {stat.S_IMODE(mode):04o}): chmod 600 {shown}")
 
 
 def _tell_damaged(ctx: Invocation, pruned: Pruned) -> None:

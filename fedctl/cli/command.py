@@ -7,25 +7,31 @@ value that looks like a flag stays a value, and the one nearest to the command w
 from __future__ import annotations
 
 import functools
+import re
 import time
+from collections.abc import Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol
 
+import msgspec
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from fedctl import config
-from fedctl.cli.render import Output, Screen, Shape, check_fields, say
+from fedctl.cli.render import Errors, Output, Screen, Shape, check_fields, resolve, say
 from fedctl.cli.values import StandardInput
-from fedctl.errors import UsageError
+from fedctl.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from fedctl.client.caller import Caller
     from fedctl.config import Settings
     from fedctl.errors import FedctlError
     from fedctl.log import Log
+
+
+Form = Literal["one", "many", "either", "text"]
 
 
 class OpenCaller(Protocol):
@@ -50,7 +56,7 @@ class Session:
     ) -> None:
         self.stdin = StandardInput(stdin)
         self.stdout = Output(stdout)
-        self.stderr = stderr
+        self.stderr = None if stderr is None else Errors(stderr)
         self.environ = environ
         self.flags: dict[str, Any] = {}
         self.fields: tuple[str, ...] = ()
@@ -161,8 +167,29 @@ class Invocation(typer.Context):
         caller = self.session.open_caller(settings, writes=writes)
         try:
             yield caller
+        except NotFound as error:
+            from fedctl.client.unused import with_nearest
+
+            raise with_nearest(caller, error) from None
         finally:
             caller.close()
+
+    def note_unused(self, caller: Caller, *pools: str, agent: str | None = None) -> None:
+        """Say of names that were never used, where nothing was found: the tenant's, else pools' or an agent's.
+
+        Most often they are mistyped. That it cannot be known is no error.
+        """
+        if self.settings.quiet:
+            return
+        from contextlib import suppress
+
+        from fedctl.client.unused import notes
+        from fedctl.errors import FedctlError
+
+        tenant = self.settings.tenant if "tenant" in self.settings.origins else None
+        with suppress(FedctlError):
+            for note in notes(caller, tenant, pools, agent):
+                self.screen.note(note)
 
     def confirm(self, question: str) -> None:
         """Go on only if `--yes` was given or a person says so.
@@ -236,16 +263,17 @@ def _globals() -> tuple[TyperOption, ...]:
         _option("json", "--json", says="Short for --format json."),
         _option("jsonl", "--jsonl", says="Short for --format jsonl."),
         _option("ids", "--ids", says="Short for --format ids."),
-        _option("fields", "--fields", metavar="a,b.c", says="Only these fields; `help` lists them."),
+        _option("fields", "--fields", metavar="a,b.c", says="Only these fields; `--fields help` lists them."),
         _option("timeout", "--timeout", metavar="DUR", says="Limit of one request, 30s by default (FEDCTL_TIMEOUT)."),
         _option("color", "--color", metavar="auto|always|never", says="Colour (NO_COLOR, FORCE_COLOR)."),
         _option("quiet", "-q", "--quiet", says="Errors only: no notes, and silence for success."),
         _option("verbose", "-v", "--verbose", says="Say more on stderr."),
-        _option("debug_level", "--debug-level", metavar="silent|basic|detailed|verbose|trace", says="(DEBUG_LEVEL)"),
+        _option("debug_level", "--debug-level", metavar="silent|basic|detailed|verbose|trace",
+                says="How much is logged (DEBUG_LEVEL)."),
         _option("debug_format", "--debug-format", metavar="human|json|compact", says="Form of logs (DEBUG_FORMAT)."),
         _option("debug_categories", "--debug-category", metavar="C", many=True, says="Only this category; repeatable."),
         _option("debug_agents", "--debug-agent", metavar="ID", many=True, says="Only this agent; repeatable."),
-        _option("debug_output", "--debug-output", metavar="console|file|both", says="Where to (DEBUG_OUTPUT)."),
+        _option("debug_output", "--debug-output", metavar="console|file|both", says="Where logs go (DEBUG_OUTPUT)."),
         _option("debug_file", "--debug-file", metavar="FILE", says="The log file (DEBUG_OUTPUT_FILE)."),
     )  # fmt: skip
 
@@ -273,6 +301,33 @@ def _help() -> TyperOption:
     )  # fmt: skip
 
 
+def global_options() -> tuple[TyperOption, ...]:
+    """Return the options that every group and every command takes."""
+    return (*_globals(), _version(), _help())
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """What a command answers with, so that it can be told without running it (`fedctl schema`)."""
+
+    shape: Shape[Any] | None
+    """What one thing of the answer is; None: nothing that has fields of its own."""
+    form: Form
+    """What `--json` prints: one object, an array, either (one thing as itself, several as a list), or no JSON."""
+    lines: Mapping[str, type[Any] | str]
+    """What makes JSON lines of something else -> what each line is: a flag (`--batch`, `--follow`, `--jsonl`), `-` for
+    stdout in the place of a file, and `stderr`, where a command of the user's has stdout."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What can be asked for with `--fields`; the lines of `--jsonl`, where they are something else, count too."""
+        own = () if self.shape is None else self.shape.fields
+        lines = self.lines.get("--jsonl")
+        return own if lines is None else tuple(dict.fromkeys((*own, *resolve(lines).__struct_fields__)))
+
+
+TEXT = Reply(None, "text", {})
+
+
 class _Framed:
     """What groups and commands have in common: the global options, and how help is laid out."""
 
@@ -288,7 +343,7 @@ class _Framed:
 
     def get_params(self, ctx: Any) -> list[Any]:  # noqa: ARG002  the frame's signature
         own = {spelling for param in self.params for spelling in param.opts}
-        options = (*self.extra_options(), *_globals(), _version(), _help())
+        options = (*self.extra_options(), *global_options())
         return [*self.params, *(option for option in options if own.isdisjoint(option.opts))]
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:  # noqa: ARG002  the frame's signature
@@ -300,7 +355,9 @@ class _Framed:
         for param in (*self.params, *self.extra_options()):
             record = param.get_help_record(ctx)
             if record is not None:
-                rows["Arguments" if param.param_type_name == "argument" else "Options"].append(record)
+                name, says = record
+                at = "Arguments" if param.param_type_name == "argument" else "Options"
+                rows[at].append((name, re.sub(r" *\[[-0-9<=x>]+\]$", "", says)))  # a range, in signs: [x>=1]
         for title, lines in rows.items():
             if lines:
                 with formatter.section(title):
@@ -322,13 +379,18 @@ class Verb(_Framed, TyperCommand):
         """Build it. An option whose metavar is two words takes two values (`--then-push POOL JSON`)."""
         super().__init__(*args, **options)
         for param in self.params:
-            if param.param_type_name == "option" and " " in (param.metavar or ""):
+            if param.param_type_name != "option":
+                continue
+            choices = getattr(param.type, "choices", None)
+            if choices and not param.metavar:  # the frame would put them in angle brackets
+                param.metavar = "|".join(map(str, choices))
+            if " " in (param.metavar or ""):
                 param.nargs = len(str(param.metavar).split())
 
     @property
-    def shape(self) -> Shape | None:
-        """What it answers with; None: nothing that has fields."""
-        return getattr(self.callback, "shape", None)
+    def reply(self) -> Reply:
+        """What it answers with."""
+        return getattr(self.callback, "reply", TEXT)
 
     def extra_options(self) -> tuple[TyperOption, ...]:
         """Return `--yes` and `--dry-run` where the command has a use for them."""
@@ -347,12 +409,13 @@ class Verb(_Framed, TyperCommand):
             if flags.get(name) and option not in self.extra_options():
                 raise UsageError(f"'{ctx.command_path}' has no use for {' '.join(option.opts)}")
         if flags.get("fields") is not None:
-            if self.shape is None:
+            known = self.reply.fields
+            if not known:
                 raise UsageError(f"the answer of '{ctx.command_path}' has no fields")
             if flags["fields"].strip() == "help":
-                session.stdout.write("".join(f"{name}\n" for name in self.shape.fields).encode())
+                session.stdout.write("".join(f"{name}\n" for name in known).encode())
                 return 0
-            session.fields = check_fields(flags["fields"], self.shape)
+            session.fields = check_fields(flags["fields"], known)
         return super().invoke(ctx)
 
 
@@ -375,9 +438,20 @@ class Group(_Framed, TyperGroup):
         return (_yes(), _dry_run())
 
     def format_options(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  the frame's signature
-        """Write the commands, each with its one line."""
+        """Write the commands, each with its one line, and below them what they have in common."""
         with formatter.section("Commands"):
             formatter.write_dl(self.summaries())
+        _, _, text = str(self.help).partition("\n\n")
+        if text:
+            formatter.write_paragraph()
+            with formatter.indentation():
+                formatter.write_text(text)
+
+    def format_help_text(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  the frame's signature
+        """Write the first paragraph alone: the commands come first."""
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text(str(self.help).partition("\n\n")[0])
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Return the command that `args` begin with, or say what was perhaps meant."""
@@ -415,6 +489,11 @@ class Noun(Group):
         super().__init__(str(app.info.name), str(app.info.help))
         self._infos = {str(info.name): info for info in app.registered_commands}
         self._alone: str | None = app.__dict__.get("alone")
+
+    @property
+    def is_alone(self) -> str | None:
+        """The name of the command that the noun stands for by itself; None: it shows which there are."""
+        return self._alone
 
     def summaries(self) -> list[tuple[str, str]]:
         """Return the names of the commands, each with the first line of its docstring."""
@@ -463,7 +542,9 @@ class Root(Group):
         return noun if noun.name == cmd_name else noun.get_command(ctx, cmd_name)
 
     def elsewhere(self, ctx: Any, name: str) -> str | None:
-        """Return the noun that has a verb of that name."""
+        """Return the noun that has a verb of that name, or the option that is one."""
+        if name == "version":
+            return "did you mean --version?"
         for noun in self._table:
             command = self.get_command(ctx, noun)
             if isinstance(command, Noun) and command.get_command(ctx, name) is not None:
@@ -477,9 +558,13 @@ class Root(Group):
             formatter.write_dl([param.get_help_record(ctx) for param in self.get_params(ctx)])
 
 
-def noun(name: str, says: str, *, alone: str | None = None) -> typer.Typer:
-    """Return the Typer that a noun's commands are registered with; `alone` is the one that it is by itself."""
-    app = _typer(name=name, help=says)
+def noun(name: str, says: str, *paragraphs: str, alone: str | None = None) -> typer.Typer:
+    """Return the Typer that a noun's commands are registered with.
+
+    `says` is its one line, `paragraphs` are what all its commands have in common; `alone` is the one that it is by
+    itself.
+    """
+    app = _typer(name=name, help="\n\n".join((says, *paragraphs)))
     app.__dict__["alone"] = alone
     return app
 
@@ -492,18 +577,22 @@ def verb(
     app: typer.Typer,
     name: str | None = None,
     *,
-    shape: Shape | None = None,
+    shape: Shape[Any] | None = None,
+    form: Form | None = None,
+    lines: Mapping[str, type[Any] | str] | None = None,
     asks: bool = False,
     dry_run: bool = False,
     examples: Sequence[str] = (),
 ) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
     """Make a function a command of `app`. It returns its exit code, None for 0.
 
-    `shape` is what it answers with, `asks` and `dry_run` say that it has `--yes` and `--dry-run`.
+    `shape`, `form` (by default one object, without a shape text) and `lines` are what it answers with (`Reply`);
+    `asks` and `dry_run` say that it has `--yes` and `--dry-run`.
     """
+    reply = Reply(shape, form or ("text" if shape is None else "one"), lines or {})
 
     def register(function: Callable[..., int | None]) -> Callable[..., int | None]:
-        function.__dict__.update(shape=shape, asks=asks, dry_run=dry_run)
+        function.__dict__.update(reply=reply, asks=asks, dry_run=dry_run)
         spelled = name or function.__name__
         return app.command(spelled, cls=Verb, epilog="\n".join(examples) or None)(function)
 

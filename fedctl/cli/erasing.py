@@ -60,19 +60,22 @@ def erase_episodes(
             _tell(ctx, would.backups, [])
             return [would]
         ctx.confirm(f"Erase {counted(would.total, 'episode')} of the tenant {ctx.settings.tenant} for good?")
-        answers = [_ask(caller, EraseEpisodes(filter=filter_, defer=True))]
-        while answers[-1].more:
-            answers.append(_ask(caller, EraseEpisodes(filter=filter_, defer=True)))
+        with Progress(ctx, "erasing") as progress:
+            answers = [_ask(caller, EraseEpisodes(filter=filter_, defer=True))]
+            while answers[-1].more:
+                progress.update(sum(len(one.deleted) for one in answers), would.total)
+                answers.append(_ask(caller, EraseEpisodes(filter=filter_, defer=True)))
     if ctx.dry_run:
         backups = {one.path: one for answer in answers for one in answer.backups}
         _tell(ctx, list(backups.values()), [])
         return [*answers[:-1], msgspec.structs.replace(answers[-1], backups=list(backups.values()))]
     seqs = [one.least_seq for one in answers if one.deleted]
     since_seq = None if None in seqs else min((one for one in seqs if one is not None), default=None)
-    while not answers[-1].complete or len(answers) == 1:
-        answers.append(_ask(caller, EraseEpisodes(since_seq=since_seq)))
-        if answers[-1].notes or answers[-1].complete:
-            break
+    with Progress(ctx, "clearing the words away"):
+        while not answers[-1].complete or len(answers) == 1:
+            answers.append(_ask(caller, EraseEpisodes(since_seq=since_seq)))
+            if answers[-1].notes or answers[-1].complete:
+                break
     _tell(ctx, answers[-1].backups, answers[-1].notes)
     return answers
 
@@ -86,5 +89,6 @@ def _tell(ctx: Invocation, backups: Sequence[Backup], notes: Sequence[str]) -> N
     for note in notes:
         ctx.screen.note(note)
     if backups:
-        ids = "".join(f"\n  {one.id or one.path}" for one in backups)
-        ctx.screen.note(f"{counted(len(backups), 'backup')} may still hold it, or cannot be looked into:{ids}")
+        ctx.screen.note(f"{counted(len(backups), 'backup')} may still hold it, or cannot be looked into:")
+        for one in backups:
+            ctx.screen.note(f"  {one.id or one.path}")

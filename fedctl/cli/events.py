@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, get_args
 
 from fedctl.config import did_you_mean
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from fedctl.model.hub import Event
 
 KINDS: tuple[EventKind, ...] = get_args(EventKind)
+_FAMILIES = {"episode": ("episode", "episodes"), "item": ("items",), "pool": ("pool", "items")}
+"""The words that stand for more than what begins with them."""
 
 
 def follower(ctx: Invocation, request: ListEvents) -> Follower:
@@ -37,21 +40,28 @@ def follower(ctx: Invocation, request: ListEvents) -> Follower:
 
 
 def pages(ctx: Invocation, source: Follower) -> Iterator[list[Event]]:
-    """Yield what comes, for as long as somebody reads the answer."""
-    for page in source.pages():
-        if page:
-            yield page
-        else:
-            ctx.screen.check_reader()
+    """Return what comes, for as long as somebody reads the answer. A refusal comes before anything is answered."""
+    coming = source.pages()
+    first = next(coming)
+
+    def read() -> Iterator[list[Event]]:
+        for page in itertools.chain([first], coming):
+            if page:
+                yield page
+            else:
+                ctx.screen.check_reader()
+
+    return read()
 
 
 def kinds_of(types: list[str]) -> list[EventKind]:
-    """Return the kinds that `--type` names: a kind, or the first word of several (`agent`, `items`)."""
+    """Return the kinds that `--type` names: a kind, or the first word of several (`agent`), or a family (`pool`)."""
     chosen: list[EventKind] = []
     for name in types:
-        found = [kind for kind in KINDS if kind == name or kind.startswith(f"{name}_")]
+        family = _FAMILIES.get(name, (name,))
+        found = [kind for kind in KINDS if kind == name or kind.partition("_")[0] in family]
         if not found:
-            words = sorted({kind.partition("_")[0] for kind in KINDS})
+            words = sorted({kind.partition("_")[0] for kind in KINDS} | _FAMILIES.keys())
             hint = did_you_mean(name, [*words, *KINDS]) or f"{', '.join(words)}; or one of {', '.join(KINDS)}"
             raise UsageError(f"--type: {name!r} is no type of event", hint=hint)
         chosen += [kind for kind in found if kind not in chosen]

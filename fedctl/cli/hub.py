@@ -13,7 +13,6 @@ from fedctl.cli import values
 from fedctl.cli.command import Invocation, noun, resident, verb
 from fedctl.cli.options import flag
 from fedctl.cli.render import Shape
-from fedctl.client.caller import Caller
 from fedctl.client.events import history
 from fedctl.config import HubOptions
 from fedctl.errors import FedctlError, Timeout, Unavailable, UsageError
@@ -27,8 +26,26 @@ STATS = Shape.of(
     "rss_bytes", "uptime_s",
     key="connected_agents",
 )  # fmt: skip
-CERT_FIELDS = ("ca", "ca_key", "cert", "key", "client_cert", "client_key", "names", "expires_at")
-CERT = Shape(CERT_FIELDS, CERT_FIELDS, "cert")
+
+
+class MadeCertificates(msgspec.Struct, frozen=True, kw_only=True):
+    """The files of an authority, of a hub's certificate and of a client's; `names` are the hub's.
+
+    `expires_at` is the end of the two pairs, `ca_expires_at` that of the authority.
+    """
+
+    ca: str
+    ca_key: str
+    cert: str
+    key: str
+    client_cert: str
+    client_key: str
+    names: list[str]
+    expires_at: str
+    ca_expires_at: str
+
+
+CERT = Shape.of(MadeCertificates, key="cert")
 CERT_LIFE_MS = 365 * 86_400_000
 EVENT = Shape.of(Event, "seq", "at", "kind", "subject", "detail", key="seq")
 EVENTS = Shape.of(Event, "seq", "at", "tenant_id", "kind", "subject", "detail", key="seq")
@@ -46,7 +63,18 @@ def _seldom(text: str) -> int:
     return ms
 
 
-app = noun("hub", "Run the hub that agents connect to.")
+app = noun(
+    "hub",
+    "Run the hub that agents connect to.",
+    "Commands work on a home directly. Where a hub runs on it, they go through the hub's socket by themselves: "
+    "its model is warm, and it is the one writer.",
+    "A hub serves agents on WebSocket (8443), a socket in the home, and plain GETs on 8444: a page to watch, "
+    "/health, /ready, /stats, and /metrics for Prometheus. The figures answer loopback or an operator's token. It "
+    "listens on loopback; any other address needs --tls-cert and --tls-key (`hub cert` makes them). SIGTERM and "
+    "Ctrl-C end it in order, with exit code 0. With --detach what it says goes to hub.log in the home.",
+    "A tenant of 40,000 vectors or more gets a graph (HNSW), built and searched by the hub; everybody else is "
+    "searched exactly.",
+)
 
 
 @verb(
@@ -66,7 +94,8 @@ def start(
         int, flag("--port", metavar="N", least=0, most=PORT_MAX, says="For agents; 0: any.", default="8443")
     ] = 8443,
     http_port: Annotated[
-        int, flag("--http-port", metavar="N", least=0, most=PORT_MAX, says="For /health and the like.", default="8444")
+        int,
+        flag("--http-port", metavar="N", least=0, most=PORT_MAX, says="For the monitor, /health, ...", default="8444"),
     ] = 8444,
     max_agents: Annotated[
         int, flag("--max-agents", metavar="N", least=1, says="How many agents at once.", default="1000")
@@ -85,11 +114,16 @@ def start(
     ] = 1024,
     allow_host: Annotated[
         list[str] | None,
-        flag("--allow-host", metavar="NAME", says="Another name that clients call it by. Repeatable."),
+        flag(
+            "--allow-host",
+            metavar="NAME",
+            parser=values.text,
+            says="Another name that clients call it by. Repeatable.",
+        ),
     ] = None,
     allow_origin: Annotated[
         list[str] | None,
-        flag("--allow-origin", metavar="URL", says="A site whose pages may connect. Repeatable."),
+        flag("--allow-origin", metavar="URL", parser=values.text, says="A site whose pages may connect. Repeatable."),
     ] = None,
     retention_every: Annotated[
         int | None,
@@ -162,6 +196,7 @@ def status(
     shape=CERT,
     examples=[
         "fedctl hub cert --out tls --name hub.example.org",
+        "fedctl hub cert --out tls --renew --name hub.example.net",
     ],
 )
 def cert(
@@ -169,22 +204,43 @@ def cert(
     out: Annotated[Path | None, flag("--out", metavar="DIR", says="Where to.", default="tls/ in the home")] = None,
     name: Annotated[
         list[str] | None,
-        flag("--name", metavar="HOST", says="Another name or address of the hub. Repeatable."),
+        flag("--name", metavar="HOST", parser=values.text, says="Another name or address of the hub. Repeatable."),
     ] = None,
     ttl: Annotated[
-        int, flag("--ttl", metavar="DUR", parser=values.lasting, says="How long they hold.", default="365d")
+        int,
+        flag(
+            "--ttl",
+            metavar="DUR",
+            parser=values.lasting,
+            says="How long they hold; the authority ten times as long.",
+            default="365d",
+        ),
     ] = CERT_LIFE_MS,
+    renew: Annotated[
+        bool, flag("--renew", says="Make the two pairs anew, of the authority that is there, to add a --name or time.")
+    ] = False,
 ) -> None:
     """Make an authority of one's own, a certificate for the hub, and one for clients, each with its key.
 
-    The hub's is good for this machine's names and those given. Nothing that is there is written over.
+    The hub's is good for this machine's names and those given. Nothing that is there is written over, but by --renew:
+    that keeps the authority, so that clients need nothing new, and the names that the hub's certificate had. A hub
+    that runs takes the new one when it is started again.
     """
     from fedctl.bootstrap import make_certificates
     from fedctl.model.time import to_rfc3339
 
-    made = make_certificates(ctx.settings, out, name or [], ttl)
-    document = {field: getattr(made, field, None) for field in CERT_FIELDS}
-    ctx.screen.done(document | {"names": list(made.names), "expires_at": to_rfc3339(made.expires_at_ms)}, CERT)
+    made = make_certificates(ctx.settings, out, name or [], ttl, renew=renew)
+    shown = MadeCertificates(
+        ca=made.ca, ca_key=made.ca_key, cert=made.cert, key=made.key, client_cert=made.client_cert,
+        client_key=made.client_key, names=list(made.names), expires_at=to_rfc3339(made.expires_at_ms),
+        ca_expires_at=to_rfc3339(made.ca_expires_at_ms),
+    )  # fmt: skip
+    ctx.screen.done(shown, CERT)
+    if made.expires_at_ms == made.ca_expires_at_ms:
+        ctx.screen.note("they end with the authority, sooner than --ttl says: then a new one must go to all clients")
+    if renew:
+        ctx.screen.note("a hub that runs takes them when it is started again; clients need nothing new")
+        return
     ctx.screen.note(f"keep {made.ca_key} apart: whoever has it can make certificates that the hub trusts")
 
 
@@ -211,7 +267,12 @@ def _interval(text: str) -> int:
     return ms
 
 
-@verb(app, shape=STATS, examples=["fedctl hub stats --json", "fedctl hub stats --watch 2s"])
+@verb(
+    app,
+    shape=STATS,
+    lines={"--watch": HubStats},
+    examples=["fedctl hub stats --json", "fedctl hub stats --watch 2s"],
+)
 def stats(
     ctx: Invocation,
     watch: Annotated[
@@ -224,17 +285,32 @@ def stats(
 
     if hub_address(ctx.settings) is None:
         raise _no_hub(ctx)
+    if watch is not None:
+        resident()
+        ctx.screen.follow(_every(ctx, watch / 1000), STATS)
+        return
     with ctx.caller() as caller:
-        if watch is None:
-            ctx.screen.one(caller.call(GetHubStats()).stats, STATS)
-        else:
-            resident()
-            ctx.screen.follow(_every(caller, watch / 1000), STATS)
+        ctx.screen.one(caller.call(GetHubStats()).stats, STATS)
 
 
-def _every(caller: Caller, seconds: float) -> Iterator[HubStats]:
+def _every(ctx: Invocation, seconds: float) -> Iterator[HubStats]:
+    """Yield the figures every so long, over the end of a hub and its restart. One must be there to begin with."""
+    away: bool | None = None
     while True:
-        yield caller.call(GetHubStats()).stats
+        try:
+            with ctx.caller() as caller:
+                while True:
+                    stats = caller.call(GetHubStats()).stats
+                    away = False
+                    yield stats
+                    time.sleep(seconds)
+        except (Unavailable, Timeout) as error:
+            if away is None:
+                raise
+            if not away:
+                ctx.screen.note(f"{error.message}; trying again")
+            away = True
+        ctx.screen.check_reader()
         time.sleep(seconds)
 
 
@@ -251,6 +327,8 @@ def _since(text: str) -> str:
 @verb(
     app,
     shape=EVENT,
+    form="many",
+    lines={"--follow": Event},
     examples=[
         "fedctl hub events --since 1h --type agent",
         "fedctl hub events --follow --jsonl --since 4711   # all that came after the event 4711, then what comes",
@@ -276,7 +354,8 @@ def events(
         flag(
             "--type",
             metavar="T",
-            says=f"Only these, or by a first word all of its kinds: {', '.join(following.KINDS)}. Repeatable.",
+            says="Only these, or by a first word all of its kinds (pool: those of items, too). Repeatable: "
+            f"{', '.join(following.KINDS)}.",
         ),
     ] = None,
     all_tenants: Annotated[bool, flag("--all-tenants", says="Of every tenant; with a token, an operator's.")] = False,
@@ -292,12 +371,15 @@ def events(
             request = msgspec.structs.replace(request, newest=0)
         resident()
         with closing(following.follower(ctx, request)) as source:
-            ctx.screen.follow((event for page in following.pages(ctx, source) for event in page), shape)
+            pages = following.pages(ctx, source)
+            ctx.screen.follow((event for page in pages for event in page), shape)
         return
     limit = ctx.screen.default_limit
     with ctx.caller() as caller:
         if since is None and limit is not None:
             request = msgspec.structs.replace(request, newest=limit)
         shown = ctx.screen.many(history(caller, request), shape)
+        if not shown and not all_tenants:
+            ctx.note_unused(caller)
     if since is None and shown == limit:
         ctx.screen.note(f"the newest {limit} are shown; --since shows more")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Generic, Literal, NamedTuple, T
 import msgspec
 
 from fedctl.cli.values import decode_json
+from fedctl.config import did_you_mean
 from fedctl.errors import Denied, FedctlError, Partial, UsageError
 from fedctl.messages.memory import StoreEpisodes
 from fedctl.model.episode import EpisodeDraft
@@ -29,30 +30,60 @@ from fedctl.model.limits import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from fedctl.cli.command import Invocation
     from fedctl.client.caller import Caller
     from fedctl.config import Settings
-    from fedctl.messages.memory import StoreResult
+    from fedctl.model.episode import StoreResult
 
 LINE_MAX_BYTES = FRAME_MAX_BYTES
 """Where reading a line stops: an episode of 1 MiB has room in it even with every character escaped as `\\u00e9`."""
 READ_BYTES = 1 << 16
+REFUSED_SAID = 20
+"""Where the answers are no JSON, how many of the refused lines are said on stderr."""
 _ESCAPED_TICKS = str.maketrans("", "", "`")
 
 Document = dict[str, Any]
-D = TypeVar("D")
+D = TypeVar("D", bound=msgspec.Struct)
 
 
 class Line(NamedTuple, Generic[D]):
-    """One line of input: a draft of what is asked, or what is wrong with it. `raw` is what goes to `--rejects`."""
+    """One line of input: a draft of what is asked, or what is wrong with it. `raw` is what goes to `--rejects`.
+
+    A line without an id of its own is `unnamed`: its draft has one that nobody else knows.
+    """
 
     number: int
     draft: D | None
     error: FedctlError | None
     raw: Any
     size: int
+    unnamed: bool = False
 
 
 EpisodeLine = Line[EpisodeDraft]
+
+
+class BatchOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What `--batch` answers a line with: one that was refused has `line`, its number, and `error`.
+
+    One that is `ok` has `existing`: it was so before.
+    """
+
+    ok: bool
+    id: str | None
+    line: int | msgspec.UnsetType = msgspec.UNSET
+    error: dict[str, Any] | msgspec.UnsetType | None = msgspec.UNSET
+    existing: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class EpisodeOutcome(BatchOutcome, frozen=True, kw_only=True):
+    """What `memory store --batch` answers a line with; see `BatchOutcome`.
+
+    `seq` is its place in the store's change log; `deleted`: the id was deleted before, and it is not stored.
+    """
+
+    seq: int | msgspec.UnsetType | None = msgspec.UNSET
+    deleted: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class Outcome(NamedTuple):
@@ -67,22 +98,21 @@ class Outcome(NamedTuple):
         """Whether the store took it."""
         return self.error is None
 
-    def as_answer(self) -> dict[str, Any]:
+    def as_answer(self) -> EpisodeOutcome:
         """Return the line that a batch answers with."""
         draft = self.line.draft
-        name = draft.id if draft is not None else None
+        name = draft.id if draft is not None and not self.line.unnamed else None
         if self.result is None or self.error is not None:
-            return {"ok": False, "line": self.line.number, "id": name, "error": self.error}
+            return EpisodeOutcome(ok=False, line=self.line.number, id=name, error=self.error)
         result = self.result
-        return {
-            "ok": True, "id": result.id, "seq": result.seq, "existing": result.existing, "deleted": result.deleted,
-        }  # fmt: skip
+        return EpisodeOutcome(ok=True, id=result.id, seq=result.seq, existing=result.existing, deleted=result.deleted)
 
 
 def read_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes | None] | None]:
     r"""Yield `(number, line)` split on `\n` alone; the line is None if it is longer than any episode.
 
-    Yields None where nothing more is to be had at the moment without waiting.
+    Lines of white space alone are passed over, and so is a byte order mark. Yields None where nothing more is to be
+    had at the moment without waiting.
     """
     number, held, too_long = 0, bytearray(), False
     for block in _blocks(stream):
@@ -94,8 +124,8 @@ def read_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes | None] | None]:
             number += 1
             if too_long or len(held) + len(part) > LINE_MAX_BYTES:
                 yield number, None
-            else:
-                yield number, bytes(held) + part
+            elif line := _content(number, bytes(held) + part):
+                yield number, line
             held.clear()
             too_long = False
         if too_long or len(held) + len(rest) > LINE_MAX_BYTES:
@@ -103,8 +133,17 @@ def read_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes | None] | None]:
             too_long = True
         else:
             held += rest
-    if held or too_long:
-        yield number + 1, None if too_long else bytes(held)
+    if too_long:
+        yield number + 1, None
+    elif line := _content(number + 1, bytes(held)):
+        yield number + 1, line
+
+
+def _content(number: int, line: bytes) -> bytes:
+    """Return a line without a byte order mark at the beginning of it all; empty if it is white space alone."""
+    if number == 1:
+        line = line.removeprefix(b"\xef\xbb\xbf")
+    return b"" if line.isspace() else line
 
 
 def _blocks(stream: BinaryIO) -> Iterator[bytes | None]:
@@ -125,9 +164,10 @@ def line_of(number: int, raw: bytes | None, new_id: Callable[[bytes], str]) -> E
     """Return a line of JSON as an episode to store. `new_id` names one that has no name."""
 
     def named(document: Document, line: bytes) -> EpisodeLine:
-        if document.get("id") is None:
+        unnamed = document.get("id") is None
+        if unnamed:
             document["id"] = new_id(line)
-        return draft_line(number, document, line.decode())
+        return draft_line(number, document, line.decode())._replace(unnamed=unnamed)
 
     return read_line(number, raw, "an episode", named, _too_large())
 
@@ -142,8 +182,6 @@ def read_line(
     """Return a line as what `read` makes of its JSON object (`what` in words), or as what is wrong with it."""
     if raw is None:
         return Line(number, None, too_long, None, 0)
-    if number == 1:
-        raw = raw.removeprefix(b"\xef\xbb\xbf")
     try:
         return read(parse(raw, what), raw)
     except UsageError as error:
@@ -169,7 +207,17 @@ def convert(document: Any, kind: type[D]) -> D:
     except RecursionError:
         raise UsageError(f"the JSON is nested deeper than {JSON_MAX_DEPTH} levels") from None
     except msgspec.ValidationError as error:
+        known = list(kind.__struct_encode_fields__)
+        unknown = [name for name in document if name not in known]
+        if unknown and "unknown field" in str(error):
+            raise unknown_field(unknown[0], known) from None
         raise UsageError(str(error).translate(_ESCAPED_TICKS)) from None
+
+
+def unknown_field(name: str, known: list[str], hint: str | None = None) -> UsageError:
+    """Return the error of a word that is no field of a line; without a hint it is what was perhaps meant."""
+    hint = hint or did_you_mean(name, known) or f"the fields are {', '.join(known)}"
+    return UsageError(f"{name!r} is not a field of this line", hint=hint)
 
 
 def draft_line(number: int, document: Document, raw: Any) -> EpisodeLine:
@@ -273,6 +321,41 @@ def check_row(document: Document) -> Document:
         if isinstance(value, str):
             check_text(field, value) if field == "task" else check_json(field, value)
     return document
+
+
+class Answers:
+    """The outcomes of a batch, in the form asked for: JSON lines, ids, or with --quiet none of what went well.
+
+    Raises:
+        UsageError: Another form was asked for, or fields.
+    """
+
+    def __init__(self, ctx: Invocation) -> None:
+        if ctx.session.fields:
+            raise UsageError("--batch answers with JSON lines of its own: --fields has no say in it")
+        if "format" in ctx.session.flags and ctx.screen.form in ("table", "tsv"):
+            raise UsageError(f"--batch answers with JSON lines, or with --ids: there is no {ctx.screen.form} of them")
+        self._ctx = ctx
+        self._ids = ctx.screen.form == "ids"
+        self._lines = not self._ids and not (ctx.settings.quiet and ctx.screen.form == "table")
+        self._refused = 0
+
+    def add(self, number: int, answer: BatchOutcome) -> None:
+        """Answer a line."""
+        self._refused += not answer.ok
+        if self._lines:
+            self._ctx.screen.raw(msgspec.json.encode(answer) + b"\n")
+        elif not answer.ok:
+            if self._refused <= REFUSED_SAID and answer.error:
+                self._ctx.session.say(f"error: line {number}: {answer.error['message']}")
+        elif self._ids:
+            self._ctx.screen.text(str(answer.id))
+
+    def end(self) -> int:
+        """Return the exit code."""
+        if not self._lines and self._refused > REFUSED_SAID:
+            self._ctx.session.say(f"error: and {self._refused - REFUSED_SAID:,} more lines were refused")
+        return partial(self._refused)
 
 
 def partial(refused: int) -> int:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 import msgspec
 
 from fedctl.cli import intake
-from fedctl.cli.intake import Document, Line
+from fedctl.cli.intake import BatchOutcome, Document, Line
+from fedctl.cli.progress import Progress
 from fedctl.cli.values import duration, future
 from fedctl.clock import Clock
 from fedctl.config import did_you_mean
@@ -27,8 +28,17 @@ S = TypeVar("S", bound=msgspec.Struct)
 _ITEM = frozenset(Item.__struct_fields__)
 _RECORD = ("id", "lease_id", "pool", "status")
 """What tells an item, as claim answers with it, from a line that was written for the occasion."""
-_REFUSED_SAID = 20
 _HELD = (Completion, ItemFailure, Lease)
+
+
+class CompletionOutcome(BatchOutcome, frozen=True, kw_only=True):
+    """What `pool complete --batch` answers a line with; see `BatchOutcome`.
+
+    One that is `ok` has the ids of the items `pushed` with it, and of the `episode` stored with it.
+    """
+
+    pushed: list[str] | msgspec.UnsetType = msgspec.UNSET
+    episode: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
 def run(
@@ -39,88 +49,61 @@ def run(
     writes: bool = False,
 ) -> int:
     """Carry out the lines of stdin, in requests of up to 1,000, and answer each in its place; return the exit code."""
-    if ctx.session.fields:
-        raise UsageError("--batch answers with JSON lines of its own: --fields has no say in it")
-    if "format" in ctx.session.flags and ctx.screen.form in ("table", "tsv"):
-        raise UsageError(f"--batch answers with JSON lines, or with --ids: there is no {ctx.screen.form} of them")
-    answers = _Answers(ctx)
+    answers = intake.Answers(ctx)
+    answered = 0
     lines = (None if item is None else _line(*item, read) for item in _full(ctx.stdin.take("--batch")))
-    with ctx.caller(writes=writes) as caller:
+    with ctx.caller(writes=writes) as caller, Progress(ctx, "sending", answering=True) as progress:
         for together in intake.in_requests(lines):
             drafts = [line.draft for line in together if line.draft is not None]
             results = iter(caller.call(request(drafts)).results if drafts else ())
             for line in together:
                 answers.add(line.number, _refused(line) if line.draft is None else _answer(line, next(results)))
             ctx.screen.flush()
+            answered += len(together)
+            progress.update(answered, None)
     return answers.end()
 
 
-class _Answers:
-    """The outcomes, in the form asked for: JSON lines, ids, or with --quiet none of what went well."""
-
-    def __init__(self, ctx: Invocation) -> None:
-        self._ctx = ctx
-        self._ids = ctx.screen.form == "ids"
-        self._lines = not self._ids and not (ctx.settings.quiet and ctx.screen.form == "table")
-        self._refused = 0
-
-    def add(self, number: int, answer: Document) -> None:
-        self._refused += not answer["ok"]
-        if self._lines:
-            self._ctx.screen.raw(msgspec.json.encode(answer) + b"\n")
-        elif not answer["ok"]:
-            if self._refused <= _REFUSED_SAID:
-                self._ctx.session.say(f"error: line {number}: {answer['error']['message']}")
-        elif self._ids:
-            self._ctx.screen.text(answer["id"])
-
-    def end(self) -> int:
-        """Return the exit code."""
-        if not self._lines and self._refused > _REFUSED_SAID:
-            self._ctx.session.say(f"error: and {self._refused - _REFUSED_SAID:,} more lines were refused")
-        return intake.partial(self._refused)
-
-
 def _full(stream: BinaryIO) -> Iterator[tuple[int, bytes | None] | None]:
-    """Yield the lines that hold something, each with its number.
+    """Yield the lines, each with its number.
 
     Raises:
         UsageError: It is the beginning of an array, and no line of anything.
     """
     begun = False
     for item in intake.read_lines(stream):
-        if item is not None and item[1] is not None:
-            content = item[1].removeprefix(b"\xef\xbb\xbf").lstrip()
-            if not content:
-                continue
-            if not begun and content.startswith(b"["):
-                hint = "make them with --jsonl, or with jq -c '.[]'"
-                raise UsageError("this is a JSON array, and --batch takes an object a line", hint=hint)
+        if not begun and item is not None and item[1] is not None and item[1].lstrip().startswith(b"["):
+            hint = "make them with --jsonl, or with jq -c '.[]'"
+            raise UsageError("this is a JSON array, and --batch takes an object a line", hint=hint)
         begun = begun or item is not None
         yield item
 
 
 def _line(number: int, raw: bytes | None, read: Callable[[Document], S]) -> Line[S]:
     too_long = UsageError(f"the line is longer than 4 MiB ({FRAME_MAX_BYTES} bytes)")
-    # The line itself is about as long as what it becomes in a request.
-    return intake.read_line(
-        number, raw, "a line", lambda document, line: Line(number, read(document), None, None, len(line)), too_long
-    )
+
+    def drafted(document: Document, line: bytes) -> Line[S]:
+        # The line itself is about as long as what it becomes in a request.
+        return Line(number, read(document), None, None, len(line), unnamed=document.get("id") is None)
+
+    return intake.read_line(number, raw, "a line", drafted, too_long)
 
 
-def _refused(line: Line[S]) -> Document:
+def _refused(line: Line[S]) -> BatchOutcome:
     error = None if line.error is None else line.error.as_dict()
-    return {"ok": False, "line": line.number, "id": None, "error": error}
+    return BatchOutcome(ok=False, line=line.number, id=None, error=error)
 
 
-def _answer(line: Line[S], result: ItemResult) -> Document:
+def _answer(line: Line[S], result: ItemResult) -> BatchOutcome:
     if not result.ok:
-        return {"ok": False, "line": line.number, "id": result.id, "error": result.error}
-    answer: Document = {"ok": True, "id": result.id, "existing": result.existing}
-    if isinstance(line.draft, Completion):
-        answer["pushed"] = result.pushed_ids
-        answer["episode"] = None if result.episode is None else result.episode.id
-    return answer
+        name = None if line.unnamed else result.id
+        return BatchOutcome(ok=False, line=line.number, id=name, error=result.error)
+    if not isinstance(line.draft, Completion):
+        return BatchOutcome(ok=True, id=result.id, existing=result.existing)
+    episode_id = None if result.episode is None else result.episode.id
+    return CompletionOutcome(
+        ok=True, id=result.id, existing=result.existing, pushed=result.pushed_ids, episode=episode_id
+    )
 
 
 # -- what a line may hold -----------------------------------------------------------------------------------------
@@ -193,7 +176,7 @@ def _known(document: Document, kind: type[msgspec.Struct], *more: str) -> Docume
     record = kind in _HELD and all(name in document for name in _RECORD)
     for name in document:
         if name not in known and not (record and name in _ITEM):
-            raise UsageError(f"{name!r} is not a field of this line", hint=_hint(name, kind, known))
+            raise intake.unknown_field(name, known, _hint(name, kind, known))
     # Absent is null, and null absent; only what is JSON of its own may be null and mean it.
     return {
         name: value
@@ -202,13 +185,12 @@ def _known(document: Document, kind: type[msgspec.Struct], *more: str) -> Docume
     }
 
 
-def _hint(name: str, kind: type[msgspec.Struct], known: list[str]) -> str:
-    fields = f"the fields are {', '.join(known)}"
+def _hint(name: str, kind: type[msgspec.Struct], known: list[str]) -> str | None:
     if kind is ItemDraft:
         return did_you_mean(name, known) or 'what the worker is to see goes into data: {"data": {...}}'
     if name in _ITEM and kind in _HELD:
-        return f"{fields}; or give the item whole, as claim answers with it"
-    return did_you_mean(name, known) or fields
+        return f"the fields are {', '.join(known)}; or give the item whole, as claim answers with it"
+    return None
 
 
 def _held(document: Document, lease_id: str | None) -> Document:

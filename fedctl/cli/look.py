@@ -1,28 +1,50 @@
 """`fedctl pool`: what is there, and waiting for what becomes of it."""
 
-from contextlib import closing, suppress
-from typing import Annotated, Any
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
-import typer
 
 from fedctl.cli import options, values
 from fedctl.cli.command import Invocation, verb
 from fedctl.cli.options import Limit, argument, flag
-from fedctl.cli.render import Shape
+from fedctl.cli.render import Shape, with_more
 from fedctl.client import paging
-from fedctl.client.caller import Caller
-from fedctl.client.waiting import Patience, wait_for
+from fedctl.client.waiting import Patience, told_apart, wait_for
 from fedctl.clock import Clock
-from fedctl.errors import FedctlError, Findings, Timeout
+from fedctl.errors import Findings, Timeout
 from fedctl.messages.pool import GetItem, GetPool, ListItems, ListPools, WaitAnswer
 from fedctl.model.limits import BATCH_MAX_ITEMS
 from fedctl.model.pool import Attempt, Item, ItemStatus, Pool
 
+if TYPE_CHECKING:
+    import typer
+
+    from fedctl.client.caller import Caller
+
 ITEM = Shape.of(Item, "id", "status", "attempts", "claimed_by", "data", "error")
-WHOLE = ITEM._replace(fields=(*ITEM.fields, "history"))
 POOL = Shape.of(Pool, key="name")
-SIZE = Shape(("pool", "size", "pending", "delayed"), ("pool", "size", "pending", "delayed"), "size")
+
+
+class WholeItem(Item, frozen=True, kw_only=True):
+    """An item with its history, the oldest attempt first."""
+
+    history: list[Attempt]
+
+
+class PoolSize(msgspec.Struct, frozen=True, kw_only=True):
+    """How many items of a pool are to be done and held by nobody: `size` is `pending` and `delayed` together."""
+
+    pool: str
+    size: int
+    pending: int
+    delayed: int
+
+
+WHOLE = Shape.of(WholeItem, *ITEM.columns)
+SIZE = Shape.of(PoolSize, key="size")
 WAITED = Shape.of(WaitAnswer, key="poisoned_ids")
 
 PoolName = Annotated[str, argument("POOL", "The pool's name.", values.name_of("pool"))]
@@ -34,6 +56,7 @@ def add_to(app: typer.Typer) -> None:
         app,
         "list",
         shape=POOL,
+        form="many",
         examples=["fedctl pool list", "fedctl pool list --json | jq '.[] | select(.poisoned > 0)'"],
     )(list_)
     verb(app, shape=POOL, examples=["fedctl pool show builds --json"])(show)
@@ -41,9 +64,10 @@ def add_to(app: typer.Typer) -> None:
     verb(
         app,
         shape=ITEM,
+        form="many",
         examples=["fedctl pool items builds --status poisoned", "fedctl pool items builds --jsonl | jq -c .error"],
     )(items)
-    verb(app, shape=WHOLE, examples=["fedctl pool item 019a... --json | jq '.history[-1].error'"])(item)
+    verb(app, shape=WHOLE, examples=["""fedctl pool item "$id" --json | jq '.history[-1].error'"""])(item)
     verb(
         app,
         shape=WAITED,
@@ -54,20 +78,12 @@ def add_to(app: typer.Typer) -> None:
     )(wait)
 
 
-def note_if_unused(ctx: Invocation, caller: Caller, *names: str) -> None:
-    """Say of pools that they were never used: the name may be mistyped. That it cannot be known is no error."""
-    from fedctl.client.unused import unused
-
-    with suppress(FedctlError):
-        for name in names if not ctx.settings.quiet else ():
-            if note := unused(caller, name):
-                ctx.screen.note(note)
-
-
 def list_(ctx: Invocation, limit: Limit = None) -> None:
     """List the tenant's pools with their figures, by name."""
     with ctx.caller() as caller:
         pools = caller.call(ListPools()).pools
+        if not pools:
+            ctx.note_unused(caller)
     shown = pools[: limit or ctx.screen.default_limit]
     ctx.screen.many(shown, POOL)
     ctx.screen.cut(len(shown), len(pools))
@@ -77,7 +93,7 @@ def show(ctx: Invocation, pool: PoolName) -> None:
     """Show a pool's figures. One that was never used reads as empty."""
     with ctx.caller() as caller:
         ctx.screen.one(caller.call(GetPool(name=pool)).pool, POOL)
-        note_if_unused(ctx, caller, pool)
+        ctx.note_unused(caller, pool)
 
 
 def size(ctx: Invocation, pool: PoolName) -> None:
@@ -89,12 +105,9 @@ def size(ctx: Invocation, pool: PoolName) -> None:
         found = caller.call(GetPool(name=pool)).pool
         number = found.pending + found.delayed
         if not number:
-            note_if_unused(ctx, caller, pool)
-    if ctx.screen.form == "table" and not ctx.session.fields:
-        ctx.screen.text(str(number))
-    else:
-        document = {"pool": found.name, "size": number, "pending": found.pending, "delayed": found.delayed}
-        ctx.screen.one(document, SIZE)
+            ctx.note_unused(caller, pool)
+    counts = PoolSize(pool=found.name, size=number, pending=found.pending, delayed=found.delayed)
+    ctx.screen.one(counts, SIZE, shown=str(number))
 
 
 def items(
@@ -113,7 +126,7 @@ def items(
         found, total = paging.take(caller, request, limit)
         shown = ctx.screen.many(found, ITEM)
         if not shown:
-            note_if_unused(ctx, caller, pool)
+            ctx.note_unused(caller, pool)
     ctx.screen.cut(shown, total)
 
 
@@ -121,10 +134,9 @@ def item(ctx: Invocation, id_: Annotated[str, argument("ITEM", "The item's id.",
     """Show an item, with the history of its attempts."""
     with ctx.caller() as caller:
         answer = caller.call(GetItem(id=id_))
-    history: Any = answer.history
-    if ctx.screen.form == "table" and not ctx.session.fields:
-        history = {str(number): _told(attempt) for number, attempt in enumerate(answer.history, start=1)}
-    ctx.screen.one({**msgspec.to_builtins(answer.item), "history": history}, WHOLE)
+    history = {str(number): _told(attempt) for number, attempt in enumerate(answer.history, start=1)}
+    shown = msgspec.structs.asdict(answer.item) | {"history": history}
+    ctx.screen.one(with_more(answer.item, WholeItem, history=answer.history), WHOLE, shown)
 
 
 def _told(attempt: Attempt) -> str:
@@ -145,15 +157,19 @@ def wait(
     """Wait until items, or all of a pool, are done or poisoned.
 
     What has the form of a UUID is an item; any other name is the item that has it for an id, and a pool where there
-    is none. Exit 0 when all are done, 14 when something is poisoned, 8 when --timeout ran out. A hub that goes away
-    meanwhile is waited for.
+    is none. A pool that was never used reads as empty, and counts as done; a note says so. Exit 0 when all are done,
+    14 when something is poisoned, 8 when --timeout ran out. A hub that goes away meanwhile is waited for.
     """
+    from fedctl.cli.progress import Progress
+
     if timeout is None and "timeout" in ctx.session.flags:  # given before the command
         timeout = options.named("--timeout", values.duration)(ctx.session.flags["timeout"])
     with ctx.caller() as caller, closing(patience(ctx, caller, timeout)) as patient:
-        found = wait_for(patient, what)
-        if not (found.open or found.done or found.poisoned):
-            note_if_unused(ctx, patient.caller, *what)
+        with Progress(ctx, "waiting") as progress:
+            pools, ids = told_apart(patient, what)
+            found = wait_for(patient, pools, ids, progress.update if progress.shown else None)
+        if pools:
+            ctx.note_unused(patient.caller, *pools)
     ctx.screen.done(found, WAITED)
     code = Timeout.exit if found.open else Findings.exit if found.poisoned else 0
     if code and ctx.settings.quiet and ctx.screen.form == "table":  # what cron is to hear

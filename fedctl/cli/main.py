@@ -6,6 +6,7 @@ Nothing heavy is imported before it is known to be needed: start-up is a feature
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("home", "Make the home and its store."),
-    "status": ("home", "Show the home, the store, the hub and what to do next."),
+    "status": ("status", "Show the home, the store, the hub and what to do next."),
+    "doctor": ("doctor", "Look at the home, the store and the hub for what is wrong, and say what mends it."),
+    "top": ("top", "Watch the hub, the agents, the workers and the pools live."),
     "demo": ("home", "Run a hub and five agents on real work, and check what they promise."),
     "memory": ("memory", "Store, search and carry episodes."),
     "hub": ("hub", "Run the hub that agents connect to."),
@@ -31,6 +34,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "restore": ("restore", "Put a backup in the store's place, or make a new home of it."),
     "store": ("store", "Look after the store on disk."),
     "config": ("config", "Read and write settings."),
+    "schema": ("schema", "Print the JSON Schema of what a command answers with."),
+    "completion": ("completion", "Complete commands, flags and names in bash, zsh and fish."),
+    "man": ("man", "Read the manual."),
+    "help": ("man", "Show the help of a command."),
 }
 
 
@@ -70,7 +77,7 @@ def run(
         if _signals and not isinstance(error, FedctlError):
             code = 128 + _signals[0]
         else:
-            known = as_ours(error)
+            known = _with_way_back(session, as_ours(error))
             code = _report(session, argv, error, known)
     session.ended(code, known)
     return code
@@ -90,7 +97,7 @@ def _invoke(root: Any, session: Session, argv: list[str]) -> int:
 
 def _report(session: Session, argv: Sequence[str], error: Exception, known: FedctlError) -> int:
     """Say on stderr what went wrong, as text or as one JSON line, and return the exit code."""
-    from fedctl.cli.render import say
+    from fedctl.cli.render import say, say_json
 
     _try_to_flush(session)
     if session.environ.get("FEDCTL_DEBUG"):
@@ -99,9 +106,7 @@ def _report(session: Session, argv: Sequence[str], error: Exception, known: Fedc
         for line in "".join(traceback.format_exception(error)).splitlines():
             say(session.stderr, line)
     if _form(session, argv) in ("json", "jsonl"):
-        import msgspec
-
-        say(session.stderr, msgspec.json.encode({"error": known.as_dict()}).decode())
+        say_json(session.stderr, {"error": known.as_dict()})
     elif _is_quiet(session, argv):  # cron mails what it hears: one line
         say(session.stderr, f"error: {one_line(known)}")
     else:
@@ -109,6 +114,15 @@ def _report(session: Session, argv: Sequence[str], error: Exception, known: Fedc
         if known.hint:
             say(session.stderr, f"hint: {known.hint}")
     return known.exit
+
+
+def _with_way_back(session: Session, error: FedctlError) -> FedctlError:
+    """Return the error; where it is that the home's own store is damaged, with what brings that back."""
+    if "damaged" not in error.details or not session.settings_read or session.settings.hub not in ("auto", "off"):
+        return error
+    from fedctl.operations.damage import told_the_way_back
+
+    return told_the_way_back(error, session.settings.home)
 
 
 def one_line(error: FedctlError) -> str:
@@ -144,12 +158,21 @@ def as_ours(error: Exception) -> FedctlError:
     if isinstance(error, OSError) and error.errno in errors.NO_SPACE:
         return errors.DiskFull(f"no space left: {error}", hint="free some and try again")
     if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EROFS):
-        return errors.Denied(str(error))
+        return _denied(error)
     if isinstance(error, MemoryError):
         return errors.Failure("out of memory")
     return errors.Failure(
         f"unexpected: {type(error).__name__}: {error}", hint="FEDCTL_DEBUG=1 shows where; please report it"
     )
+
+
+def _denied(error: OSError) -> FedctlError:
+    from pathlib import Path
+
+    from fedctl import errors
+
+    named = isinstance(error.filename, str)
+    return errors.denied(str(error), Path(error.filename).absolute()) if named else errors.Denied(str(error))
 
 
 def _usage(error: Any) -> FedctlError:
@@ -166,6 +189,7 @@ def _usage(error: Any) -> FedctlError:
         where = f" of '{ctx.command_path}'" if ctx is not None else ""
         return UsageError(f"{error.option_name} is not an option{where}", hint=hint)
     message = " ".join(error.format_message().split()).rstrip(".")  # the parser puts choices on lines of their own
+    message = re.sub(r"is not a valid int(eger)?( range)?$", "is not a whole number", message)
     return UsageError(message[:1].lower() + message[1:], hint=hint)
 
 
@@ -224,7 +248,21 @@ def main() -> NoReturn:
 
 def _end_by(number: int, _frame: object) -> NoReturn:
     _signals.append(number)
+    sys.unraisablehook = _come_again
     raise KeyboardInterrupt if number == 2 else Terminated  # noqa: PLR2004  SIGINT, everywhere
+
+
+def _come_again(swallowed: sys.UnraisableHookArgs) -> None:
+    """Send the signal once more where what it raised came to nothing: in a `__del__`, in a callback of a weakref."""
+    if not isinstance(swallowed.exc_value, KeyboardInterrupt | Terminated):
+        sys.__unraisablehook__(swallowed)
+        return
+    import signal
+    import threading
+
+    main_thread = threading.main_thread().ident
+    assert main_thread is not None
+    threading.Timer(0.001, signal.pthread_kill, (main_thread, _signals[-1])).start()  # once that is left
 
 
 def _bytes_of(stream: Any) -> BinaryIO | None:

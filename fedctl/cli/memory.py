@@ -1,16 +1,17 @@
 """`fedctl memory`: store, search, fetch, list, delete, carry, count and re-embed episodes."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
 from fedctl.cli import options, values
 from fedctl.cli.command import Invocation, noun, verb
 from fedctl.cli.options import Limit, MinReward, OfAgent, OfSession, OfTask, Since, Until, Where, argument, flag
-from fedctl.cli.render import Shape, counted
+from fedctl.cli.render import Shape, counted, with_more
 from fedctl.client import paging
-from fedctl.client.caller import Caller
 from fedctl.clock import Clock
 from fedctl.errors import NotFound, UsageError, from_code
 from fedctl.messages.memory import (
@@ -21,34 +22,95 @@ from fedctl.messages.memory import (
     MemoryStats,
     MemoryStatsAnswer,
     PinEpisodes,
+    QueryAnswer,
     QueryEpisodes,
     ReindexAnswer,
     StoreEpisodes,
 )
-from fedctl.model.episode import Episode, EpisodeDraft, EpisodeFilter, Hit, Mode
+from fedctl.model.backup import Backup
+from fedctl.model.episode import Episode, EpisodeDraft, EpisodeFilter, Hit, Match, Mode
 from fedctl.model.limits import BATCH_MAX_ITEMS, check_text
 
-EPISODE = Shape.of(Episode, "id", "created_at", "agent_id", "reward", "task", without=("embedding",))
-STORED = EPISODE._replace(fields=(*EPISODE.fields, "deleted"))
-HIT = Shape(
-    ("rank", "score", *EPISODE.fields, "match"), ("rank", "score", "id", "agent_id", "reward", "task", "output"), "id"
-)
+if TYPE_CHECKING:
+    from fedctl.cli.transfer import Exported, Imported
+    from fedctl.client.caller import Caller
+
+
+class StoredEpisode(Episode, frozen=True, kw_only=True):
+    """An episode as it is kept. With `deleted` its id was deleted before: nothing is stored, and the rest is null."""
+
+    tenant_id: str | None  # type: ignore[assignment]  # wider than what it is in an episode, as all below
+    task: str | None  # type: ignore[assignment]
+    metadata: dict[str, Any] | None  # type: ignore[assignment]
+    pinned: bool | None  # type: ignore[assignment]
+    created_at: str | None  # type: ignore[assignment]
+    seq: int | None  # type: ignore[assignment]
+    deleted: bool | msgspec.UnsetType = msgspec.UNSET
+
+
+class FoundEpisode(Episode, frozen=True, kw_only=True):
+    """An episode that was searched for, best first: `rank` counts from 1. `match` says why, with --explain only."""
+
+    rank: int
+    score: float
+    match: Match | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class Deletion(msgspec.Struct, frozen=True, kw_only=True):
+    """How many episodes are gone, and which; `missing` are ids of none.
+
+    With `dry_run` `deleted` counts what would go, `ids` are those, and everything is where it was.
+    With --hard `complete` says that no byte of them is in the home any more (if not, `notes` say why), and `backups`
+    are those that may still hold them, and those that nobody can look into. `complete` is null without it.
+    """
+
+    deleted: int
+    ids: list[str]
+    missing: list[str]
+    dry_run: bool
+    complete: bool | None = None
+    backups: list[Backup] = []
+    notes: list[str] = []
+
+
+_FIELDS = tuple(name for name in Episode.__struct_fields__ if name != "embedding")
+EPISODE = Shape.of(Episode, "id", "created_at", "agent_id", "reward", "task", fields=_FIELDS)
+PINNED = EPISODE.with_columns(("id", "pinned", *EPISODE.columns[1:]))
+STORED = Shape.of(StoredEpisode, *EPISODE.columns, fields=(*_FIELDS, "deleted"))
+HIT = Shape.of(
+    FoundEpisode,
+    "rank", "score", "id", "agent_id", "reward", "task", "output",
+    fields=("rank", "score", *_FIELDS, "match"),
+)  # fmt: skip
 EXPLAINED = ("match.semantic", "match.alone", "match.keyword", "match.reward", "match.index")
-DELETION = Shape(
-    ("deleted", "ids", "missing", "dry_run", "complete", "backups", "notes"), ("deleted", "missing", "dry_run"), "ids"
-)
-IMPORT_FIELDS = ("lines", "imported", "existing", "skipped", "deleted", "rejected", "pending_embeddings")
-IMPORT = Shape(IMPORT_FIELDS, IMPORT_FIELDS, "imported")
-EXPORT = Shape(("path", "episodes", "size_bytes"), ("path", "episodes", "size_bytes"), "path")
+DELETION = Shape.of(Deletion, "deleted", "missing", "dry_run", key="ids")
+STATS = Shape.of(MemoryStatsAnswer, key="tenant_id")
+REINDEXED = Shape.of(ReindexAnswer, key="model")
+IMPORT: Shape[Imported] = Shape.of("fedctl.cli.transfer:Imported", key="imported")
+EXPORT: Shape[Exported] = Shape.of("fedctl.cli.transfer:Exported", key="path")
 
 EpisodeId = Annotated[list[str], argument("ID...", "Ids of episodes.", values.episode_id)]
 
-app = noun("memory", "Store, search and carry episodes.")
+app = noun(
+    "memory",
+    "Store, search and carry episodes.",
+    "An episode is what was to be done, what came of it, what that was worth (a reward of 0 to 1) and what to do "
+    "better. It is found by words at once, and by meaning once it is embedded: by a hub in the background, "
+    "without one by the next queries, two seconds' worth each. `memory stats` shows what still waits, `memory "
+    "query --fresh` waits for it.",
+    "A search takes cosine over the model's vectors (.6) and BM25 over words (.4), each normalised, and then a "
+    "bounded factor for the reward; --explain shows every part. Scores order one answer and do not compare "
+    "between questions. Filters apply before the search. Long episodes are found by their best piece, what goes "
+    "on with a subject by what its session said before, and words of every script, those without spaces too.",
+    "Whatever ends an import early, kill -9 included, what is stored stays, and the same command again goes on "
+    "where it was.",
+)
 
 
 @verb(
     app,
     shape=STORED,
+    lines={"--batch": "fedctl.cli.intake:EpisodeOutcome"},
     examples=[
         "fedctl memory store --task 'fix the login test' --output 'mocked the clock' --reward 0.9",
         "git diff | fedctl memory store --task review --input - --meta repo=api --json",
@@ -88,7 +150,11 @@ def store(
         str | None, flag("--id", metavar="ID", parser=values.episode_id, says="Its id.", default="a new UUIDv7")
     ] = None,
     batch: Annotated[
-        bool, flag("--batch", says="Read episodes from stdin, one JSON object a line; answer a line for each.")
+        bool,
+        flag(
+            "--batch",
+            says="Read episodes from stdin, one JSON object a line; answer a line for each. Blank lines are skipped.",
+        ),
     ] = False,
 ) -> int | None:
     """Store an episode: what was tried, and what came of it.
@@ -123,36 +189,39 @@ def store(
         raise from_code(error["code"], error["message"], hint=error.get("hint"), details=error.get("details"))
     if result.episode is None:
         ctx.screen.note(f"{result.id} was deleted before: it is not stored again")
-        ctx.screen.done({**dict.fromkeys(EPISODE.fields), "id": result.id, "seq": result.seq, "deleted": True}, STORED)
+        nothing: dict[str, Any] = dict.fromkeys(_FIELDS)
+        ctx.screen.done(StoredEpisode(**nothing | {"id": result.id, "seq": result.seq}, deleted=True), STORED)
     else:
-        ctx.screen.done(result.episode, STORED)
+        ctx.screen.done(with_more(result.episode, StoredEpisode), STORED)
     return None
 
 
 def _store_batch(ctx: Invocation) -> int:
     from fedctl.cli import intake
+    from fedctl.cli.progress import Progress
 
-    if ctx.session.fields:
-        raise UsageError("--batch answers with JSON lines of its own: --fields has no say in it")
+    answers = intake.Answers(ctx)
     stream = ctx.stdin.take("--batch")
     clock = Clock()
     lines = (
         None if item is None else intake.line_of(*item, lambda _content: clock.new_id())
         for item in intake.read_lines(stream)
     )
-    refused = 0
-    with ctx.caller(writes=True) as caller:
+    answered = 0
+    with ctx.caller(writes=True) as caller, Progress(ctx, "storing", answering=True) as progress:
         for outcomes in intake.store_lines(caller, ctx.settings, lines):
             for outcome in outcomes:
-                refused += not outcome.ok
-                ctx.screen.raw(msgspec.json.encode(outcome.as_answer()) + b"\n")
+                answers.add(outcome.line.number, outcome.as_answer())
             ctx.screen.flush()
-    return intake.partial(refused)
+            answered += len(outcomes)
+            progress.update(answered, None)
+    return answers.end()
 
 
 @verb(
     app,
     shape=HIT,
+    form="many",
     examples=[
         "fedctl memory query 'how did we fix the flaky login test?' -k 5",
         "fedctl memory query 'database timeout' --since 7d --min-reward 0.7 --where repo=api --json",
@@ -183,7 +252,13 @@ def query(
     fresh: Annotated[bool, flag("--fresh", says="Wait until every episode is embedded.")] = False,
     explain: Annotated[bool, flag("--explain", says="Show what made each hit's score.")] = False,
 ) -> None:
-    """Search the memory, best hits first."""
+    """Search the memory, best hits first.
+
+    With --explain a hit has `match`: `semantic`, the cosine of its vector and the question's, with what its session
+    said before; `alone`, the same without that; `keyword`, its BM25 score, larger is better; `reward`, the factor that
+    the score was multiplied by; `index`, where its vector was found: the graph (hnsw), the file (flat) or among what
+    came since (tail). Empty: not found that way.
+    """
     request = QueryEpisodes(
         text=values.read_value("TEXT", text, ctx.stdin).removesuffix("\n"),
         k=k,
@@ -194,42 +269,57 @@ def query(
         explain=explain,
     )
     with ctx.caller() as caller:
-        answer = caller.call(request)
+        answer = _waiting_for(ctx, caller, request) if fresh else caller.call(request)
         hits = paging.complete(caller, answer)
+        if not hits:
+            ctx.note_unused(caller, agent=agent)
     for note in answer.notes:
         ctx.screen.note(note)
     if answer.pending:
         verb_ = "have" if answer.pending > 1 else "has"
         ctx.screen.note(f"{counted(answer.pending, 'episode')} {verb_} no embedding yet: found by words only")
     columns = (*HIT.columns, *EXPLAINED) if explain else HIT.columns
-    ctx.screen.many((_flat(hit, explain=explain) for hit in hits), HIT._replace(columns=columns))
+    ctx.screen.many((_found(hit, explain=explain) for hit in hits), HIT.with_columns(columns))
 
 
-def _flat(hit: Hit, *, explain: bool) -> dict[str, object]:
-    document = {"rank": hit.rank, "score": hit.score, **msgspec.to_builtins(hit.episode)}
-    return {**document, "match": msgspec.to_builtins(hit.match)} if explain else document
+def _found(hit: Hit, *, explain: bool) -> FoundEpisode:
+    assert hit.episode is not None  # `paging.complete` has fetched it
+    match = hit.match if explain else msgspec.UNSET
+    return with_more(hit.episode, FoundEpisode, rank=hit.rank, score=hit.score, match=match)
 
 
-@verb(app, shape=EPISODE, examples=["fedctl memory get 019a... --json", "fedctl memory get ID1 ID2 --fields id,output"])
+def _waiting_for(ctx: Invocation, caller: Caller, request: QueryEpisodes) -> QueryAnswer:
+    from fedctl.cli.progress import Progress
+
+    with Progress(ctx, "embedding"):
+        return caller.call(request)
+
+
+@verb(
+    app,
+    shape=EPISODE,
+    form="either",
+    examples=[
+        'fedctl memory get "$id" --json',
+        "fedctl memory list --ids | xargs fedctl memory get --fields id,output",
+    ],
+)
 def get(ctx: Invocation, ids: EpisodeId) -> None:
     """Show episodes by id: one as an object, several as a list."""
     with ctx.caller() as caller:
         episodes, missing = paging.get_all(caller, ids)
-    _show(ctx, ids, episodes)
-    _check_missing(missing)
-
-
-def _show(ctx: Invocation, ids: list[str], episodes: list[Episode]) -> None:
     if len(set(ids)) > 1 and episodes:
         ctx.screen.many(episodes, EPISODE)
     elif episodes:
         ctx.screen.one(episodes[0], EPISODE)
+    _check_missing(missing)
 
 
 @verb(
     app,
     "list",
     shape=EPISODE,
+    form="many",
     examples=["fedctl memory list --since 1d --agent coder", "fedctl memory list --json | jq '.[].task'"],
 )
 def list_(
@@ -241,14 +331,22 @@ def list_(
     session: OfSession = None,
     task: OfTask = None,
     where: Where = None,
+    pinned: Annotated[bool, flag("--pinned", says="Only those that no policy removes.")] = False,
     limit: Limit = None,
 ) -> None:
-    """List episodes, the newest first."""
+    """List episodes, the last stored first.
+
+    What was imported may have been made long before it was stored: created_at need not be in order.
+    """
     limit = limit or ctx.screen.default_limit
     wanted = _filter(min_reward, since, until, agent, session, task, where)
+    if pinned:
+        wanted = msgspec.structs.replace(wanted, pinned=True)
     with ctx.caller() as caller:
         episodes, total = paging.take(caller, ListEpisodes(filter=wanted, count=limit is not None), limit)
         shown = ctx.screen.many(episodes, EPISODE)
+        if not shown:
+            ctx.note_unused(caller, agent=agent)
     ctx.screen.cut(shown, total)
 
 
@@ -257,7 +355,7 @@ def list_(
     shape=DELETION,
     asks=True,
     dry_run=True,
-    examples=["fedctl memory delete 019a...", "fedctl memory delete --until 90d --agent scout --dry-run"],
+    examples=['fedctl memory delete "$id"', "fedctl memory delete --until 90d --agent scout --dry-run"],
 )
 def delete(
     ctx: Invocation,
@@ -297,15 +395,16 @@ def delete(
     gone = [one for answer in answers for one in answer.deleted]
     missing = [one for answer in answers for one in answer.missing]
     total = answers[0].total if ctx.dry_run and not ids else None
-    document = {"deleted": total or len(gone), "ids": gone, "missing": missing, "dry_run": ctx.dry_run}
+    deletion = Deletion(deleted=total or len(gone), ids=gone, missing=missing, dry_run=ctx.dry_run)
+    # A person wants to know how many, there may be thousands; which backups is in the note.
+    shown: dict[str, Any] = {name: getattr(deletion, name) for name in DELETION.columns}
     erased = answers[-1] if hard else None
     if isinstance(erased, EraseEpisodesAnswer):
-        document |= {"complete": erased.complete, "backups": erased.backups, "notes": erased.notes}
-    if ctx.screen.form == "table" and not ctx.session.fields:
-        del document["ids"]  # there may be thousands: a person wants to know how many
-        if isinstance(erased, EraseEpisodesAnswer):
-            document["backups"] = len(erased.backups)  # which ones is in the note
-    ctx.screen.done(document, DELETION)
+        more = {"complete": erased.complete, "backups": erased.backups, "notes": erased.notes}
+        deletion = msgspec.structs.replace(deletion, **more)
+        shown |= more | {"backups": len(erased.backups)}
+    if gone or not missing:  # with nothing but an error to tell, stdout stays empty
+        ctx.screen.done(deletion, DELETION, shown)
     _check_missing(missing)
     return 3 if isinstance(erased, EraseEpisodesAnswer) and not (erased.complete or ctx.dry_run) else 0
 
@@ -315,19 +414,28 @@ def _delete_filtered(ctx: Invocation, caller: Caller, request: DeleteEpisodes) -
     if ctx.dry_run or not would.total:
         return [would]
     ctx.confirm(f"Delete {counted(would.total, 'episode')} of the tenant {ctx.settings.tenant}?")
-    answers = [caller.call(request)]
-    while answers[-1].more:
-        answers.append(caller.call(request))
+    from fedctl.cli.progress import Progress
+
+    with Progress(ctx, "deleting") as progress:
+        answers = [caller.call(request)]
+        while answers[-1].more:
+            progress.update(sum(len(one.deleted) for one in answers), would.total)
+            answers.append(caller.call(request))
     return answers
 
 
-@verb(app, shape=EPISODE, examples=["fedctl memory pin 019a...", "fedctl memory list --ids | xargs fedctl memory pin"])
+@verb(
+    app,
+    shape=EPISODE,
+    form="either",
+    examples=['fedctl memory pin "$id"', "fedctl memory list --ids | xargs fedctl memory pin"],
+)
 def pin(ctx: Invocation, ids: EpisodeId) -> None:
     """Keep episodes, whatever the policy of `fedctl retention` says."""
     _pin(ctx, ids, pinned=True)
 
 
-@verb(app, shape=EPISODE, examples=["fedctl memory unpin 019a..."])
+@verb(app, shape=EPISODE, form="either", examples=['fedctl memory unpin "$id"'])
 def unpin(ctx: Invocation, ids: EpisodeId) -> None:
     """Let the policy decide about episodes again."""
     _pin(ctx, ids, pinned=False)
@@ -338,8 +446,10 @@ def _pin(ctx: Invocation, ids: list[str], *, pinned: bool) -> None:
         for start in range(0, len(ids), BATCH_MAX_ITEMS):
             caller.call(PinEpisodes(ids=ids[start : start + BATCH_MAX_ITEMS], pinned=pinned))
         episodes, missing = paging.get_all(caller, ids)
-    if not (ctx.settings.quiet and ctx.screen.form == "table"):
-        _show(ctx, ids, episodes)
+    if len(set(ids)) == 1 and episodes:
+        ctx.screen.done(episodes[0], PINNED)
+    elif episodes and not (ctx.settings.quiet and ctx.screen.form == "table"):
+        ctx.screen.many(episodes, PINNED)
     _check_missing(missing)
 
 
@@ -361,7 +471,9 @@ def import_(
         Literal["jsonl", "json", "csv", "tsv", "sqlite"] | None,
         flag("--from", says="What the file is.", default="by its name, stdin: jsonl"),
     ] = None,
-    table: Annotated[str | None, flag("--table", metavar="NAME", says="The table of a SQLite file.")] = None,
+    table: Annotated[
+        str | None, flag("--table", metavar="NAME", parser=values.text, says="The table of a SQLite file.")
+    ] = None,
     on_conflict: Annotated[
         Literal["skip", "error"],
         flag("--on-conflict", says="An id that another episode has: pass it over, or refuse.", default="error"),
@@ -387,12 +499,13 @@ def import_(
         ctx, file, form=form, table=table, on_conflict=on_conflict, rejects=rejects, embed=not no_embed
     )
     ctx.screen.done(counts, IMPORT)
-    return 3 if counts["rejected"] else 0
+    return 3 if counts.rejected else 0
 
 
 @verb(
     app,
     shape=EXPORT,
+    lines={"-": Episode},
     examples=["fedctl memory export episodes.jsonl", "fedctl memory export | gzip > episodes.jsonl.gz"],
 )
 def export(
@@ -404,21 +517,34 @@ def export(
     from fedctl.cli import transfer
 
     if file == "-":
+        if ctx.session.fields:
+            raise UsageError(
+                "an export on stdout is whole episodes: --fields has no say in it",
+                hint="fedctl memory list --jsonl --fields ...",
+            )
         transfer.export_to_stdout(ctx, with_vectors=with_vectors)
     else:
         ctx.screen.done(transfer.export_to_file(ctx, file, with_vectors=with_vectors), EXPORT)
 
 
-@verb(app, shape=Shape.of(MemoryStatsAnswer, key="tenant_id"), examples=["fedctl memory stats --json"])
+@verb(app, shape=STATS, examples=["fedctl memory stats --json"])
 def stats(ctx: Invocation) -> None:
-    """Count what the tenant remembers, and what is still to be embedded."""
+    """Count what the tenant remembers, and what is still to be embedded.
+
+    `pending_embeddings` are found by words only until then; of `cut_episodes`, which are very long, the ends are.
+    `index.form` is flat (a file of vectors), hnsw (the same with a graph, which a hub searches) or none yet;
+    `index.tail` counts vectors newer than the file, which are searched beside it.
+    """
     with ctx.caller() as caller:
-        ctx.screen.one(caller.call(MemoryStats()), Shape.of(MemoryStatsAnswer, key="tenant_id"))
+        found = caller.call(MemoryStats())
+        ctx.screen.one(found, STATS)
+        if not found.episodes:
+            ctx.note_unused(caller)
 
 
 @verb(
     app,
-    shape=Shape.of(ReindexAnswer, key="model"),
+    shape=REINDEXED,
     examples=["fedctl memory reindex", "fedctl memory reindex --model ~/models/bge-small-onnx"],
 )
 def reindex(
@@ -430,7 +556,7 @@ def reindex(
     """Embed what lacks its vector, and write the index anew; with --model, everything with another model."""
     from fedctl.cli import transfer
 
-    ctx.screen.done(transfer.run_reindex(ctx, model), Shape.of(ReindexAnswer, key="model"))
+    ctx.screen.done(transfer.run_reindex(ctx, model), REINDEXED)
 
 
 def _filter(

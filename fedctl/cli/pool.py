@@ -1,19 +1,20 @@
 """`fedctl pool`: push, claim, complete, fail; look, wait, retry, purge, pause."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
 from fedctl.cli import look, options, values
 from fedctl.cli.command import Invocation, noun, verb
-from fedctl.cli.look import ITEM, POOL, PoolName, note_if_unused
+from fedctl.cli.look import ITEM, POOL, PoolName
 from fedctl.cli.options import argument, flag
-from fedctl.cli.render import Shape, counted
-from fedctl.cli.work import EXAMPLES, WORK, lease_ms, work
-from fedctl.client.caller import Caller
+from fedctl.cli.render import Shape, counted, with_more
+from fedctl.cli.work import EXAMPLES, FINISHED, WORK, lease_ms, work
 from fedctl.client.waiting import claim_for
 from fedctl.clock import Clock
 from fedctl.errors import (
@@ -47,15 +48,47 @@ from fedctl.model.pool import (
     MAX_RETRIES,
     Completion,
     FollowUp,
+    Item,
     ItemDraft,
     ItemFailure,
     Lease,
 )
 
-PUSHED = ITEM._replace(fields=(*ITEM.fields, "existing"))
-CLAIMED = ITEM._replace(columns=("id", "lease_id", "attempts", "data"))
-DONE = ITEM._replace(fields=(*ITEM.fields, "existing", "pushed", "episode"))
-PURGED = Shape(("pool", "deleted", "dry_run"), ("pool", "deleted", "dry_run"), "pool")
+if TYPE_CHECKING:
+    from fedctl.client.caller import Caller
+
+
+class PushedItem(Item, frozen=True, kw_only=True):
+    """An item that was pushed; `existing`: an unfinished one had its key already, and this is that one."""
+
+    existing: bool
+
+
+class CompletedItem(Item, frozen=True, kw_only=True):
+    """An item that is done, the items `pushed` in the same commit, and the id of the `episode` stored in it.
+
+    `existing`: it was completed before, with the same result.
+    """
+
+    existing: bool
+    pushed: list[Item]
+    episode: str | None
+
+
+class PurgedPool(msgspec.Struct, frozen=True, kw_only=True):
+    """How many items of a pool were deleted, or with `dry_run` would be."""
+
+    pool: str
+    deleted: int
+    dry_run: bool
+
+
+PUSHED = Shape.of(PushedItem, *ITEM.columns)
+CLAIMED = ITEM.with_columns(("id", "lease_id", "attempts", "data"))
+DONE = Shape.of(CompletedItem, *ITEM.columns)
+PURGED = Shape.of(PurgedPool, key="pool")
+LINES = {"--batch": "fedctl.cli.intake:BatchOutcome"}
+"""What `--batch` answers each line with."""
 _LEASE_BYTES = 12
 """Nobody guesses it, and a table shows it whole."""
 
@@ -68,10 +101,30 @@ LeaseFor = Annotated[
     int, flag("--lease", metavar="DUR", parser=lease_ms, says="How long it is one's own.", default="60s")
 ]
 Batch = Annotated[
-    bool, flag("--batch", says="Read lines from stdin, one JSON object each; answer a line for each, in order.")
+    bool,
+    flag(
+        "--batch",
+        says="Read lines from stdin, one JSON object each; answer a line for each, in order. Blank lines are skipped.",
+    ),
 ]
 
-app = noun("pool", "Hand out work once, and bring it back when a worker dies.")
+app = noun(
+    "pool",
+    "Hand out work once, and bring it back when a worker dies.",
+    "An item that is claimed is nobody else's until it is completed, failed or released, or until its lease ends. "
+    "A worker that dies needs nobody to notice: its items come back with the next claim. A failed item can be "
+    "claimed again at once, or after --retry-in; after --max-retries claims it is poisoned and stays for you to "
+    "look at (`pool item ID` has its history). An expired lease counts, a release does not.",
+    "The lease id is the fence: whoever lost the lease cannot complete, fail, extend or release the item any more "
+    "(exit 5). Until somebody else claims it a late completion is accepted, and the same completion twice is too. "
+    "A claim that cannot be answered (Ctrl-C, a closed pipe) claims nothing, and `claim --wait` and `pool wait` "
+    "outlive a hub that is started anew.",
+    "--key keeps work from being queued twice: while an unfinished item has the key, pushing the same data "
+    "answers with that item, and other data are a conflict (5). complete, fail, extend and release take the lines "
+    "of `claim --jsonl` as they are, with what you add (result, error).",
+    "`pool wait` is the judge of a job. The exit code 3 of `pool work` says only that something failed in this "
+    "one run and was not done later in it: another run may have done it since.",
+)
 
 
 # -- pushing and claiming -----------------------------------------------------------------------------------------
@@ -80,6 +133,7 @@ app = noun("pool", "Hand out work once, and bring it back when a worker dies.")
 @verb(
     app,
     shape=PUSHED,
+    lines=LINES,
     examples=[
         """fedctl pool push builds '{"repo": "api", "ref": "main"}' --key api-main""",
         "git diff --name-only | jq -Rc '{data: .}' | fedctl pool push lint --batch",
@@ -154,7 +208,7 @@ def push(
     )
     with ctx.caller(writes=True) as caller:
         result = _only(caller.call(PushItems(pool=pool, items=[item], echo=True)).results)
-        record = {**_record(caller, result), "existing": result.existing}
+        record = with_more(_record(caller, result), PushedItem, existing=result.existing)
     if result.existing:
         ctx.screen.note(f"the unfinished item {result.id} has this key: nothing was pushed")
     ctx.screen.done(record, PUSHED)
@@ -164,6 +218,7 @@ def push(
 @verb(
     app,
     shape=CLAIMED,
+    form="many",
     examples=[
         "fedctl pool claim builds --worker builder-1 --lease 5m --wait 1h --json",
         "fedctl pool claim lint --worker w1 --count 100 --jsonl",
@@ -218,7 +273,7 @@ def claim(
         ):
             found = (caller.call(request) if wait is None else claim_for(patient, request)).items
             if not found:
-                note_if_unused(ctx, patient.caller, pool)
+                ctx.note_unused(patient.caller, pool)
         ctx.screen.many(found, CLAIMED)
         ctx.screen.flush()
     return 0 if found else Empty.exit
@@ -252,6 +307,7 @@ def _given_back_if_unsaid(ctx: Invocation, request: ClaimItems) -> Iterator[None
 @verb(
     app,
     shape=DONE,
+    lines={"--batch": "fedctl.cli.items:CompletionOutcome"},
     examples=[
         """fedctl pool complete "$id" --lease-id "$lease" --result '{"tests": 412}'""",
         """fedctl pool complete "$id" --lease-id "$lease" --then-push deploy '{"ref": 1}' --episode @lesson.json""",
@@ -288,7 +344,7 @@ def complete(
         return lines.run(ctx, read, lambda drafts: CompleteItems(completions=drafts))
     held = _held(ctx, item, lease_id)
     pairs: Any = then_push or []  # two values each, as the option's metavar says
-    done = Completion(
+    completion = Completion(
         id=held.id,
         lease_id=held.lease_id,
         result=None if result is None else values.read_json("--result", result, ctx.stdin),
@@ -296,15 +352,17 @@ def complete(
         episode=None if episode is None else _episode(ctx, episode),
     )
     with ctx.caller() as caller:
-        answer = _only(caller.call(CompleteItems(completions=[done], echo=True)).results)
+        answer = _only(caller.call(CompleteItems(completions=[completion], echo=True)).results)
         record = _record(caller, answer)
         pushed = {one.id: one for one in answer.pushed}
-        record |= {
-            "existing": answer.existing,
-            "pushed": [pushed.get(one) or caller.call(GetItem(id=one)).item for one in answer.pushed_ids],
-            "episode": None if answer.episode is None else answer.episode.id,
-        }
-    ctx.screen.done(record, DONE)
+        done = with_more(
+            record,
+            CompletedItem,
+            existing=answer.existing,
+            pushed=[pushed.get(one) or caller.call(GetItem(id=one)).item for one in answer.pushed_ids],
+            episode=None if answer.episode is None else answer.episode.id,
+        )
+    ctx.screen.done(done, DONE)
     return None
 
 
@@ -323,6 +381,7 @@ def _episode(ctx: Invocation, given: str) -> Any:
 @verb(
     app,
     shape=ITEM,
+    lines=LINES,
     examples=[
         """fedctl pool fail "$id" --lease-id "$lease" --error 'exit code 2' --retry-in 5m""",
         """make test 2>&1 | tail -100 | fedctl pool fail "$id" --lease-id "$lease" --error -""",
@@ -365,7 +424,7 @@ def fail(
     return None
 
 
-@verb(app, shape=ITEM, examples=["""fedctl pool extend "$id" --lease-id "$lease" --lease 10m"""])
+@verb(app, shape=ITEM, lines=LINES, examples=["""fedctl pool extend "$id" --lease-id "$lease" --lease 10m"""])
 def extend(
     ctx: Invocation, item: HeldItem = None, lease_id: LeaseId = None, lease: LeaseFor = LEASE_MS, batch: Batch = False
 ) -> int | None:
@@ -389,6 +448,8 @@ def extend(
 @verb(
     app,
     shape=ITEM,
+    form="either",
+    lines=LINES,
     examples=[
         """fedctl pool release "$id" --lease-id "$lease\"""",
         "fedctl pool release --worker builder-1 --json",
@@ -427,7 +488,7 @@ def release(
     return None
 
 
-verb(app, shape=WORK, examples=EXAMPLES)(work)
+verb(app, shape=WORK, lines={"--jsonl": FINISHED}, examples=EXAMPLES)(work)
 look.add_to(app)
 
 
@@ -437,7 +498,8 @@ look.add_to(app)
 @verb(
     app,
     shape=ITEM,
-    examples=["fedctl pool retry 019a...", "fedctl pool retry --poisoned builds --ids"],
+    form="either",
+    examples=['fedctl pool retry "$id"', "fedctl pool retry --poisoned builds --ids"],
 )
 def retry(
     ctx: Invocation,
@@ -449,6 +511,7 @@ def retry(
 ) -> None:
     """Give poisoned items a fresh budget of attempts.
 
+    They count them from 0 and have no `error` any more; `pool item` still shows the history of all attempts.
     Exit 3 when some of several were refused.
     """
     if bool(ids) == (poisoned is not None):
@@ -456,7 +519,7 @@ def retry(
     with ctx.caller(unhurried=True) as caller:
         results = _retry_items(caller, ids) if ids else _retry_pool(caller, str(poisoned))
         if poisoned is not None and not results:
-            note_if_unused(ctx, caller, poisoned)
+            ctx.note_unused(caller, poisoned)
         if ids and len(results) == 1:
             ctx.screen.done(_record(caller, _only(results)), ITEM)
         else:
@@ -500,7 +563,7 @@ def purge(
     with ctx.caller(unhurried=True) as caller:
         deleted = caller.call(msgspec.structs.replace(request, dry_run=True)).deleted
         if not deleted:
-            note_if_unused(ctx, caller, pool)
+            ctx.note_unused(caller, pool)
         if deleted and not ctx.dry_run:
             kind = f"{status} item" if status else "item"
             ctx.confirm(f"Delete {counted(deleted, kind)} of the pool {pool}?")
@@ -509,7 +572,7 @@ def purge(
             while answer.more:
                 answer = caller.call(request)
                 deleted += answer.deleted
-    ctx.screen.done({"pool": pool, "deleted": deleted, "dry_run": ctx.dry_run}, PURGED)
+    ctx.screen.done(PurgedPool(pool=pool, deleted=deleted, dry_run=ctx.dry_run), PURGED)
 
 
 @verb(app, shape=POOL, examples=["fedctl pool pause builds"])
@@ -519,7 +582,7 @@ def pause(ctx: Invocation, pool: PoolName) -> None:
     What is claimed goes on, and items can be pushed.
     """
     with ctx.caller(writes=True) as caller:
-        note_if_unused(ctx, caller, pool)
+        ctx.note_unused(caller, pool)
         ctx.screen.done(caller.call(PausePool(name=pool, paused=True)).pool, POOL)
 
 
@@ -527,7 +590,7 @@ def pause(ctx: Invocation, pool: PoolName) -> None:
 def resume(ctx: Invocation, pool: PoolName) -> None:
     """Let items of a paused pool be claimed again."""
     with ctx.caller(writes=True) as caller:
-        note_if_unused(ctx, caller, pool)
+        ctx.note_unused(caller, pool)
         try:
             ctx.screen.done(caller.call(PausePool(name=pool, paused=False)).pool, POOL)
         except Denied as error:  # to a hub it is one operation with its opposite
@@ -565,10 +628,9 @@ def _only(results: Sequence[ItemResult]) -> ItemResult:
     return result
 
 
-def _record(caller: Caller, result: ItemResult) -> dict[str, Any]:
+def _record(caller: Caller, result: ItemResult) -> Item:
     """Return the record of what was changed; one that did not fit in the answer is fetched."""
-    record: dict[str, Any] = msgspec.to_builtins(result.item or caller.call(GetItem(id=result.id)).item)
-    return record
+    return result.item or caller.call(GetItem(id=result.id)).item
 
 
 def _answer_many(ctx: Invocation, caller: Caller, results: Sequence[ItemResult]) -> None:

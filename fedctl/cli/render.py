@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import re
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar, cast
 
 import msgspec
 
@@ -16,9 +16,11 @@ from fedctl.config import did_you_mean
 from fedctl.errors import DiskFull, Failure, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from fedctl.config import Settings
+
+T = TypeVar("T")
 
 TERMINAL_LIMIT = 50
 """How many rows a table on a terminal shows when nobody asked for a number."""
@@ -31,6 +33,9 @@ _TEXT_FROM = 24
 """A column wider than this (a time is 24) is text, and may be cut..."""
 _TEXT_LEAST = 8
 """...but not shorter than this."""
+_BRIEF_LINES = 3
+_BRIEF_WIDTH = 80
+"""So many lines of a long value, as wide as a terminal is at least taken to be, tell a person which one it is."""
 _SHORT = {"\t": r"\t", "\n": r"\n", "\r": r"\r"}
 
 
@@ -80,6 +85,30 @@ class Output:
             raise _explained(error) from error
 
 
+class Errors:
+    """Standard error: whatever is said there, with a progress bar in the way or not."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream = stream
+        self.above: Callable[[bytes], None] | None = None
+        """Writes above the bar that is drawn there now; None: there is none."""
+
+    def write(self, content: bytes) -> None:
+        """Write."""
+        if self.above is None:
+            self.stream.write(content)
+        else:
+            self.above(content)
+
+    def flush(self) -> None:
+        """Hand it over."""
+        self.stream.flush()
+
+    def isatty(self) -> bool:
+        """Return whether a person reads along."""
+        return self.stream.isatty()
+
+
 def _explained(error: OSError) -> Exception:
     if isinstance(error, BrokenPipeError):
         return OutputClosed()
@@ -88,18 +117,52 @@ def _explained(error: OSError) -> Exception:
     return Failure(f"cannot write the answer: {error.strerror}")
 
 
-class Shape(NamedTuple):
-    """What a command answers with: its fields, those a table shows, and the one that `--ids` prints."""
+class Shape(msgspec.Struct, Generic[T], frozen=True):
+    """What a command answers with: a struct, its fields in a table, and the one that `--ids` prints.
 
-    fields: tuple[str, ...]
+    The JSON Schema of the answer is made of it (`fedctl.cli.schema`), so nothing else is ever answered with it.
+    """
+
+    kind: type[T] | str
+    """The struct; or its place (`module:Name`), where importing that takes time that only its command has."""
     columns: tuple[str, ...]
     key: str
+    fields_: tuple[str, ...] = ()
+    """What `fields` answers, if it is not all that the struct has, or not in its order."""
 
     @classmethod
-    def of(cls, struct: type[msgspec.Struct], *columns: str, key: str = "id", without: tuple[str, ...] = ()) -> Shape:
+    def of(cls, kind: type[T] | str, *columns: str, key: str = "id", fields: tuple[str, ...] = ()) -> Shape[T]:
         """Return the shape of a struct, `columns` in its tables (none given: all)."""
-        fields = tuple(name for name in struct.__struct_fields__ if name not in without)
-        return cls(fields, columns or fields, key)
+        return cls(kind, columns, key, fields)
+
+    def with_columns(self, columns: tuple[str, ...]) -> Shape[T]:
+        """Return the same with other columns in its tables."""
+        return msgspec.structs.replace(self, columns=columns)
+
+    @property
+    def struct(self) -> type[T]:
+        """The struct, imported."""
+        return resolve(self.kind)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What can be asked for with `--fields`, and the columns of `--format tsv`."""
+        return self.fields_ or cast("Any", self.struct).__struct_fields__
+
+
+def resolve(kind: type[T] | str) -> type[T]:
+    """Return a struct, given itself or its place (`module:Name`)."""
+    if not isinstance(kind, str):
+        return kind
+    import importlib
+
+    module, _, name = kind.partition(":")
+    return cast("type[T]", getattr(importlib.import_module(module), name))
+
+
+def with_more(record: msgspec.Struct, kind: type[T], **more: Any) -> T:
+    """Return a record as one of a struct that has its fields and `more`."""
+    return kind(**msgspec.structs.asdict(record), **more)
 
 
 def escape(text: str) -> str:
@@ -113,13 +176,20 @@ def _written_out(match: re.Match[str]) -> str:
     return _SHORT.get(character) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")  # noqa: PLR2004
 
 
+def harmless(content: bytes) -> bytes:
+    r"""Return JSON with every character that could act on a terminal written as `\u`: it is the same JSON."""
+    if content.isascii() and b"\x7f" not in content:
+        return content
+    return re.sub(_ALIVE_IN_JSON, lambda match: f"\\u{ord(match[0]):04x}", content.decode()).encode()
+
+
 def cell(value: Any) -> str:
     """Return a value as one line of text: nothing for null, JSON for what has parts."""
     if value is None:
         return ""
     if isinstance(value, str):
         return escape(value)
-    return escape(msgspec.json.encode(value).decode())
+    return harmless(msgspec.json.encode(value)).decode()
 
 
 def pick(document: Mapping[str, Any], path: str) -> Any:
@@ -131,14 +201,14 @@ def pick(document: Mapping[str, Any], path: str) -> Any:
     return pick(inner, rest) if dot and isinstance(inner, dict) else None
 
 
-def check_fields(wanted: str, shape: Shape) -> tuple[str, ...]:
+def check_fields(wanted: str, known: tuple[str, ...]) -> tuple[str, ...]:
     """Return the fields of `--fields a,b.c`; the first part of each must be known."""
     fields = tuple(name.strip() for name in wanted.split(",") if name.strip())
     if not fields:
-        raise UsageError("--fields names no field", hint=f"the fields are {', '.join(shape.fields)}")
+        raise UsageError("--fields names no field", hint=f"the fields are {', '.join(known)}")
     for name in fields:
-        if name not in shape.fields and name.partition(".")[0] not in shape.fields:
-            hint = did_you_mean(name, shape.fields) or f"the fields are {', '.join(shape.fields)}"
+        if name not in known and name.partition(".")[0] not in known:
+            hint = did_you_mean(name, known) or f"the fields are {', '.join(known)}"
             raise UsageError(f"{name!r} is not a field of this answer", hint=hint)
     return fields
 
@@ -149,7 +219,7 @@ class Screen:
     def __init__(
         self,
         output: Output,
-        errors: BinaryIO | None,
+        errors: Errors | None,
         settings: Settings,
         fields: tuple[str, ...],
         environ: Mapping[str, str],
@@ -189,12 +259,34 @@ class Screen:
 
     def raw(self, content: bytes) -> None:
         """Answer with bytes that have their form already (JSON lines), and hand them over."""
-        self._output.write(content)
+        self._output.write(harmless(content))
 
     @property
     def plain(self) -> bool:
         """Whether a table is to be tab-separated text: a program reads it."""
         return not self._person
+
+    @property
+    def draws(self) -> bool:
+        """Whether a person is shown the whole answer: then a command may draw it (`draw`)."""
+        return self._person and self._form == "table" and not self._fields
+
+    @property
+    def colour(self) -> bool:
+        """Whether what is drawn may have colours."""
+        return self._colour
+
+    @property
+    def width(self) -> int:
+        """How many columns the terminal has."""
+        import shutil
+
+        return int(self._width) if self._width.isdecimal() else shutil.get_terminal_size().columns
+
+    def draw(self, text: str) -> None:
+        """Answer a person with lines that have their form, colours and all; what is stored is `escape`d in them."""
+        self._write(text)
+        self._output.flush()
 
     def check_reader(self) -> None:
         """End quietly where nobody reads any more, for who has had nothing to say for a while."""
@@ -204,42 +296,53 @@ class Screen:
         """Hand over what was written."""
         self._output.flush()
 
-    def one(self, thing: Any, shape: Shape) -> None:
-        """Answer with one thing."""
+    def one(
+        self, thing: T, shape: Shape[T], shown: str | Mapping[str, Any] | None = None, *, brief: bool = False
+    ) -> None:
+        """Answer with one thing. `shown` is what a table has in its place: a line, or a block with other words.
+
+        `brief`: to a person, who has just said it, no more than the beginning of what is long.
+        """
+        if shown is not None and self._form == "table" and not self._fields:
+            if isinstance(shown, str):
+                self.text(shown)
+            else:
+                self._block(shown, brief=brief)
+            return
         if self._form in ("tsv", "ids"):
             self.many([thing], shape)
             return
         document = self._chosen(thing)
         if self._form == "table":
-            self._block(document)
+            self._block(document, brief=brief)
         elif self._form == "json" and self._person:
             self._json(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
         else:
             self._json(msgspec.json.encode(document) + b"\n")
 
-    def done(self, thing: Any, shape: Shape) -> None:
+    def done(self, thing: T, shape: Shape[T], shown: str | Mapping[str, Any] | None = None) -> None:
         """Answer with what was changed; a person who asked for quiet, and cron, take silence for success."""
         if not (self._quiet and self._form == "table"):
-            self.one(thing, shape)
+            self.one(thing, shape, shown, brief=not self._fields)
 
-    def many(self, things: Iterable[Any], shape: Shape) -> int:
+    def many(self, things: Iterable[T], shape: Shape[T]) -> int:
         """Answer with a list, as it comes; return its length."""
         forms = {"json": self._array, "jsonl": self._lines, "ids": self._ids, "tsv": self._tabbed}
         form = forms.get(self._form) or (self._table if self._person else self._tabbed)
         return form(iter(things), shape)
 
-    def follow(self, things: Iterable[Any], shape: Shape) -> None:
+    def follow(self, things: Iterable[T], shape: Shape[T]) -> None:
         """Answer with things as they happen, a line each, handed over at once: JSON lines, ids, or a row."""
         form = {"json": self._lines, "jsonl": self._lines, "ids": self._ids}.get(self._form, self._rows)
         form(iter(things), shape)
 
-    def redraw(self, things: list[Any], shape: Shape) -> None:
+    def redraw(self, things: list[T], shape: Shape[T]) -> None:
         """Answer with a table in place of the one before, on a terminal."""
         self._write("\x1b[H\x1b[J")
         self._table(iter(things), shape)
         self._output.flush()
 
-    def _rows(self, things: Iterator[Any], shape: Shape) -> int:
+    def _rows(self, things: Iterator[Any], shape: Shape[Any]) -> int:
         """Write a row for each thing, under one header. What is to come is not known: columns keep their width."""
         columns = self._columns(shape)
         plain = self._form == "tsv" or not self._person
@@ -260,10 +363,10 @@ class Screen:
         document = msgspec.to_builtins(thing)
         return {name: pick(document, name) for name in self._fields}
 
-    def _columns(self, shape: Shape) -> tuple[str, ...]:
-        return self._fields or (shape.fields if self._form == "tsv" else shape.columns)
+    def _columns(self, shape: Shape[Any]) -> tuple[str, ...]:
+        return self._fields or (() if self._form == "tsv" else shape.columns) or shape.fields
 
-    def _array(self, things: Iterator[Any], _shape: Shape) -> int:
+    def _array(self, things: Iterator[Any], _shape: Shape[Any]) -> int:
         count = 0
         if self._person:
             documents = [self._chosen(thing) for thing in things]
@@ -275,14 +378,14 @@ class Screen:
         self._json(b"]\n" if count else b"[]\n")
         return count
 
-    def _lines(self, things: Iterator[Any], _shape: Shape) -> int:
+    def _lines(self, things: Iterator[Any], _shape: Shape[Any]) -> int:
         count = 0
         for count, thing in enumerate(things, start=1):  # noqa: B007
             self._json(msgspec.json.encode(self._chosen(thing)) + b"\n")
             self._output.flush()
         return count
 
-    def _ids(self, things: Iterator[Any], shape: Shape) -> int:
+    def _ids(self, things: Iterator[Any], shape: Shape[Any]) -> int:
         count = 0
         for count, thing in enumerate(things, start=1):  # noqa: B007
             value = thing[shape.key] if isinstance(thing, dict) else getattr(thing, shape.key)
@@ -291,7 +394,7 @@ class Screen:
             self._output.flush()
         return count
 
-    def _tabbed(self, things: Iterator[Any], shape: Shape) -> int:
+    def _tabbed(self, things: Iterator[Any], shape: Shape[Any]) -> int:
         columns = self._columns(shape)
         self._write("\t".join(columns) + "\n")
         count = 0
@@ -300,7 +403,7 @@ class Screen:
             self._write("\t".join(cell(pick(document, name)) for name in columns) + "\n")
         return count
 
-    def _table(self, things: Iterator[Any], shape: Shape) -> int:
+    def _table(self, things: Iterator[Any], shape: Shape[Any]) -> int:
         columns = self._columns(shape)
         rows = [[short(pick(document, name)) for name in columns] for document in map(msgspec.to_builtins, things)]
         if not rows:
@@ -309,24 +412,27 @@ class Screen:
         self._write(_drawn(columns, rows, shape.key, width=self._width, colour=self._colour))
         return len(rows)
 
-    def _block(self, document: Any) -> None:
+    def _block(self, document: Any, *, brief: bool) -> None:
         pairs = list(_flat(msgspec.to_builtins(document)))
         if not self._person:
             self._write("".join(f"{escape(name)}\t{cell(value)}\n" for name, value in pairs))
             return
+        if not self._fields:  # what is not there takes no row of a person's screen, unless it was asked for
+            pairs = [pair for pair in pairs if pair[1] is not None] or pairs
         width = max((len(name) for name, _ in pairs), default=0)
+        room = _BRIEF_LINES * max(self.width, _BRIEF_WIDTH) if brief else None
         bold, plain = ("\x1b[1m", "\x1b[0m") if self._colour else ("", "")
         for name, value in pairs:
-            self._write(f"{bold}{escape(name):<{width}}{plain}  {short(value)}\n")
+            text = short(value)
+            if room is not None and len(text) > room:
+                text = f"{text[:room]}... ({len(text) - room:,} more characters)"
+            self._write(f"{bold}{escape(name):<{width}}{plain}  {text}\n")
 
     def _write(self, text: str) -> None:
         self._output.write(text.encode("utf-8", "backslashreplace"))
 
     def _json(self, content: bytes) -> None:
-        # JSON lets characters through that a terminal acts on; written as \u they are the same JSON.
-        if self._person and not content.isascii():
-            content = re.sub(_ALIVE_IN_JSON, lambda match: f"\\u{ord(match[0]):04x}", content.decode()).encode()
-        self._output.write(content)
+        self._output.write(harmless(content))
 
 
 def _flat(document: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -381,7 +487,12 @@ def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
-def say(stream: BinaryIO | None, line: str) -> None:
+def say_json(stream: Errors | None, document: Any) -> None:
+    """Say one thing on stderr, as a line of JSON."""
+    say(stream, harmless(msgspec.json.encode(document)).decode())
+
+
+def say(stream: Errors | None, line: str) -> None:
     """Write one line to stderr. Where stderr is gone or full there is nobody left to tell."""
     if stream is None:
         return

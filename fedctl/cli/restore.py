@@ -23,7 +23,7 @@ app = noun("restoring", "Restore backups.")
     examples=[
         "fedctl restore latest --to ./copy",
         "fedctl restore latest --overwrite --yes",
-        "fedctl restore /mnt/usb/fedctl-20260131.backup --overwrite --passphrase-file ~/passphrase",
+        "fedctl restore /mnt/usb/fedctl-20260131.backup --to ./copy",
     ],
 )
 def restore(
@@ -37,7 +37,13 @@ def restore(
         Path | None, flag("--passphrase-file", metavar="F", says="The passphrase the backup was sealed with.")
     ] = None,
     signed_by: Annotated[
-        str | None, flag("--signed-by", metavar="FP", says="Take it only if the key of this fingerprint signed it.")
+        str | None,
+        flag(
+            "--signed-by",
+            metavar="FINGERPRINT",
+            parser=values.text,
+            says="Take it only if the key of this fingerprint signed it.",
+        ),
     ] = None,
     lock_wait: Annotated[
         int,
@@ -57,7 +63,9 @@ def restore(
     its place and dropped: that needs neither --overwrite nor a hub that is stopped.
     """
     from fedctl.bootstrap import open_backup, restore_plan, restored
+    from fedctl.cli.backup import note_if_others_read
 
+    note_if_others_read(ctx, passphrase_file)
     path, place = restore_plan(
         ctx.settings, backup, to, ctx.screen.note, overwrite=overwrite, lock_wait_ms=lock_wait, dry_run=ctx.dry_run
     )

@@ -2,10 +2,13 @@
 
 from typing import Annotated, Any
 
+import msgspec
+
 from fedctl.cli import options, values
 from fedctl.cli.command import Invocation, noun, verb
 from fedctl.cli.cron import LockWait, MaxTime, PingUrlFile, pinged, when_free
 from fedctl.cli.options import argument, flag
+from fedctl.cli.progress import Progress
 from fedctl.cli.render import Shape
 from fedctl.errors import Partial, UsageError, from_code
 from fedctl.messages.retention import (
@@ -18,6 +21,7 @@ from fedctl.messages.retention import (
     SetPolicy,
 )
 from fedctl.model.retention import GUARD_SHARE
+from fedctl.model.time import format_duration
 
 POLICY = Shape.of(PolicyAnswer, key="tenant_id")
 PRUNED = Shape.of(
@@ -111,19 +115,33 @@ def set_(
     if not rules:
         raise UsageError("say which rule to set, such as --max-age 90d, or to lift: --max-age none")
     with ctx.caller(writes=True) as caller:
-        ctx.screen.done(caller.call(SetPolicy(**rules)), POLICY)
+        answer = caller.call(SetPolicy(**rules))
+    ctx.screen.done(answer, POLICY, shown=_shown(ctx, answer))
 
 
 @verb(app, shape=POLICY, examples=["fedctl retention show --tenant acme"])
 def show(ctx: Invocation) -> None:
     """Show the tenant's policy; what is empty is no rule."""
     with ctx.caller() as caller:
-        ctx.screen.one(caller.call(GetPolicy()), POLICY)
+        answer = caller.call(GetPolicy())
+    ctx.screen.one(answer, POLICY, shown=_shown(ctx, answer))
+
+
+def _shown(ctx: Invocation, answer: PolicyAnswer) -> dict[str, Any] | None:
+    """Return what a person is shown: durations as they are given, not in milliseconds."""
+    if ctx.screen.plain:
+        return None
+    rules = {
+        name.removesuffix("_ms"): format_duration(value) if name.endswith("_ms") and value is not None else value
+        for name, value in msgspec.to_builtins(answer.policy).items()
+    }
+    return {"tenant_id": answer.tenant_id, "policy": rules}
 
 
 @verb(
     app,
     shape=PRUNED,
+    form="either",
     dry_run=True,
     examples=[
         "fedctl retention prune --dry-run",
@@ -161,7 +179,7 @@ def prune(
         **(max_delete or {"max_share": GUARD_SHARE}),
     )
     with pinged(ctx, ping_url_file) as run:
-        with ctx.caller(unhurried=True) as caller:
+        with ctx.caller(unhurried=True) as caller, Progress(ctx, "pruning"):
             results = when_free("prune", lambda: caller.call(request).results, lock_wait)
         if all_tenants and not (ctx.settings.quiet and ctx.screen.form == "table"):
             ctx.screen.many(results, PRUNED)
@@ -186,7 +204,11 @@ def _outcome(ctx: Invocation, results: list[Pruned], *, all_tenants: bool) -> tu
     return Partial.exit, why
 
 
-@verb(app, shape=EXPLAINED, examples=["fedctl retention explain 019a...", "fedctl retention explain ID --json"])
+@verb(
+    app,
+    shape=EXPLAINED,
+    examples=['fedctl retention explain "$id"', 'fedctl retention explain "$id" --json | jq .reasons'],
+)
 def explain(ctx: Invocation, episode: Annotated[str, argument("EPISODE", "Its id.", values.episode_id)]) -> None:
     """Say whether an episode would go if the policy were carried out now, and by which rule."""
     with ctx.caller() as caller:

@@ -124,7 +124,7 @@ def _json_lines(stream: BinaryIO) -> Iterator[EpisodeLine | None]:
     for item in read_lines(stream):
         if item is None:
             yield None
-        elif item[1] is None or item[1].strip():
+        else:
             yield line_of(*item, naming)
 
 
@@ -167,7 +167,7 @@ def _rows(csv: Any, text: TextIO, delimiter: str) -> Iterator[EpisodeLine]:
         except csv.Error as error:
             yield Line(rows.line_num, None, UsageError(str(error)), None, 0)
             continue
-        if not cells:
+        if not delimiter.join(cells).strip():
             continue
         if len(cells) > len(columns):
             too_wide = UsageError(f"{len(cells)} cells under {len(columns)} columns")

@@ -3,10 +3,13 @@
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
+
 from fedctl.cli import values
 from fedctl.cli.command import Invocation, noun, verb
 from fedctl.cli.cron import LockWait
 from fedctl.cli.options import Limit, argument, flag
+from fedctl.cli.progress import Progress
 from fedctl.cli.render import Shape
 from fedctl.errors import Corrupt, Findings, UsageError
 from fedctl.messages.store import CheckAnswer, CheckStore, Finding
@@ -16,9 +19,27 @@ CHECK = Shape.of(CheckAnswer, key="checks")
 FINDING = Shape.of(Finding, key="check")
 VACUUMED = Shape.of(Vacuumed, key="path")
 MIGRATED = Shape.of(Migrated, key="path")
-PATH = Shape(("path", "exists"), ("path", "exists"), "path")
 
-app = noun("store", "Look after the store on disk.")
+
+class StoreFile(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the store's database is, and whether there is one."""
+
+    path: str
+    exists: bool
+
+
+PATH = Shape.of(StoreFile, key="path")
+
+app = noun(
+    "store",
+    "Look after the store on disk.",
+    "With less than a sixteenth of the disk free (64 MiB at most) writes are refused with exit 15, and reading "
+    "goes on. What frees space is done however full it is (memory delete, retention prune, tenant erase, pool "
+    "purge): for that the home has a file `reserve`, which is given up first and made again later. When there is "
+    "room, writes go on.",
+    "`store vacuum` gives the room of deleted rows back to the disk and needs as much as the new file takes: on a "
+    "full disk free some elsewhere, or move the home. Killed at any moment it leaves the old file or the new one.",
+)
 
 
 @verb(app, shape=CHECK, examples=["fedctl store check", "fedctl store check --full --json"])
@@ -28,17 +49,20 @@ def check(
 ) -> int:
     """Check that the store is whole and that what is derived from it agrees with it.
 
+    Without --full counts and digests are compared, and the pages of the database are not read.
     Exit 0 clean, 14 when derived data are wrong (and what mends them), 13 when the data themselves are damaged.
     """
-    with ctx.caller(unhurried=True) as caller:
+    with ctx.caller(unhurried=True) as caller, Progress(ctx, "checking"):
         answer = caller.call(CheckStore(full=full))
-    if ctx.screen.form == "table" and answer.findings:
+    if ctx.screen.form == "table" and not ctx.session.fields and answer.findings:
         ctx.screen.many(answer.findings, FINDING)
     else:
         ctx.screen.one(answer, CHECK)
     damage = [finding for finding in answer.findings if finding.severity == "data"]
     if damage:
         raise Corrupt(f"the store is damaged: {damage[0].message}", hint=damage[0].fix)
+    if not full:
+        ctx.screen.note("the pages of the database were not read; --full reads every page and vector")
     return Findings.exit if answer.findings else 0
 
 
@@ -48,10 +72,7 @@ def path(ctx: Invocation) -> None:
     from fedctl.store.store import FILE_NAME
 
     file = ctx.settings.home / FILE_NAME
-    if ctx.screen.form == "table" and not ctx.session.fields:
-        ctx.screen.text(str(file))
-    else:
-        ctx.screen.one({"path": str(file), "exists": file.exists()}, PATH)
+    ctx.screen.one(StoreFile(path=str(file), exists=file.exists()), PATH, shown=str(file))
 
 
 @verb(app, shape=VACUUMED, examples=["fedctl store vacuum", "fedctl store vacuum --lock-wait 1m --json"])
@@ -63,7 +84,9 @@ def vacuum(ctx: Invocation, lock_wait: LockWait = 0) -> None:
     from fedctl.clock import Clock
     from fedctl.operations.upkeep import vacuum as rewrite
 
-    ctx.screen.done(rewrite(_own_home(ctx), Clock(), wait_s=lock_wait / 1000), VACUUMED)
+    with Progress(ctx, "vacuuming"):
+        answer = rewrite(_own_home(ctx), Clock(), wait_s=lock_wait / 1000)
+    ctx.screen.done(answer, VACUUMED)
 
 
 @verb(app, shape=MIGRATED, examples=["fedctl store migrate", "fedctl store migrate --lock-wait 1m -q"])
@@ -75,11 +98,14 @@ def migrate(ctx: Invocation, lock_wait: LockWait = 0) -> None:
     from fedctl.clock import Clock
     from fedctl.operations.upkeep import migrate as bring
 
-    ctx.screen.done(bring(_own_home(ctx), Clock(), wait_s=lock_wait / 1000), MIGRATED)
+    with Progress(ctx, "migrating"):
+        answer = bring(_own_home(ctx), Clock(), wait_s=lock_wait / 1000)
+    ctx.screen.done(answer, MIGRATED)
 
 
 @verb(
     app,
+    form="many",
     examples=[
         "fedctl store sql 'SELECT status, count(*) AS items FROM items GROUP BY status'",
         "fedctl store sql \"SELECT name FROM sqlite_schema WHERE type = 'table'\" --jsonl",
@@ -107,7 +133,8 @@ def sql(
         columns = _told_apart(names)
         shown = islice(rows, most) if most else rows
         ctx.screen.many(
-            (dict(zip(columns, map(_shown, row), strict=True)) for row in shown), Shape(columns, columns, columns[0])
+            (dict(zip(columns, map(_shown, row), strict=True)) for row in shown),
+            Shape.of(dict, *columns, key=columns[0], fields=columns),
         )
         if most and next(rows, None) is not None:
             ctx.screen.note(f"{most:,} shown, and there are more")

@@ -13,17 +13,35 @@ from fedctl.messages.tenant import GetTenant, ListTenants, SetTenant, TenantEras
 from fedctl.model.tenant import Tenant
 
 TENANT = Shape.of(Tenant)
-ERASURE = Shape(
-    TenantErasure.__struct_fields__,
-    tuple(name for name in TenantErasure.__struct_fields__ if name not in ("backups", "notes")),
-    "tenant_id",
+ERASURE = Shape.of(
+    TenantErasure,
+    *(name for name in TenantErasure.__struct_fields__ if name not in ("backups", "notes")),
+    key="tenant_id",
 )
 NAME = argument("NAME", "The tenant.", values.name_of("tenant"))
 
-app = noun("tenant", "See what tenants have, and limit what they may have.")
+app = noun(
+    "tenant",
+    "See what tenants have, and limit what they may have.",
+    "Tenants share nothing. Locally --tenant chooses; over a network the tenant is the token's.",
+    "A batch counts as what it holds: one larger than the rate passes, and then the tenant waits until that is "
+    "paid off. Agents' registration and reports are not rationed.",
+    "A tenant that is erased is in no rows, words, vectors, index files, the log, or what SQLite leaves behind in "
+    "its pages. It works on a full disk. Digests of what was erased stay in the file `erasures` and in the store: "
+    "what is pushed again is acknowledged and not stored, and what an older backup brings back is erased again. A "
+    "running agent that pulled an erased episode forgets it with its next sync; one whose whole tenant is erased "
+    "keeps in its RAM what it pulled until it ends. A store written by a schema below 7 may have old text in "
+    "tails of its pages, which `store vacuum` clears: run it once.",
+)
 
 
-@verb(app, "list", shape=TENANT, examples=["fedctl tenant list", "fedctl tenant list --json | jq '.[].episodes'"])
+@verb(
+    app,
+    "list",
+    shape=TENANT,
+    form="many",
+    examples=["fedctl tenant list", "fedctl tenant list --json | jq '.[].episodes'"],
+)
 def list_(ctx: Invocation) -> None:
     """List the tenants by name. An admin's token shows its own."""
     with ctx.caller() as caller:
@@ -102,8 +120,6 @@ def erase(ctx: Invocation, name: Annotated[str, NAME]) -> int:
     from fedctl.cli.erasing import erase_tenant
 
     erasure = erase_tenant(ctx, name)
-    document = msgspec.structs.asdict(erasure)
-    if ctx.screen.form == "table" and not ctx.session.fields:
-        document["backups"] = len(erasure.backups)  # which ones is in the note
-    ctx.screen.done(document, ERASURE)
+    # Which backups is in the note.
+    ctx.screen.done(erasure, ERASURE, shown=msgspec.structs.asdict(erasure) | {"backups": len(erasure.backups)})
     return 0 if erasure.complete or erasure.dry_run else 3

@@ -6,12 +6,11 @@ import gc
 import itertools
 import os
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import msgspec
 
-from fedctl import config
+from fedctl import config, disk
 from fedctl.cli import intake, sources
 from fedctl.cli.progress import Progress
 from fedctl.cli.render import counted
@@ -29,6 +28,29 @@ STEPS_IN_VAIN_MAX = 240
 """A minute of waiting for a hub that embeds nothing of ours: one that could not tries again after half of it."""
 
 
+class Imported(msgspec.Struct, frozen=True, kw_only=True):
+    """How many lines came to what, and how many of the tenants' episodes are not embedded.
+
+    The latter is null where nobody could be asked any more.
+    """
+
+    lines: int
+    imported: int
+    existing: int
+    skipped: int
+    deleted: int
+    rejected: int
+    pending_embeddings: int | None
+
+
+class Exported(msgspec.Struct, frozen=True, kw_only=True):
+    """What was written, and where."""
+
+    path: str
+    episodes: int
+    size_bytes: int
+
+
 def run_import(
     ctx: Invocation,
     path: str,
@@ -38,11 +60,8 @@ def run_import(
     on_conflict: Literal["error", "skip"],
     rejects: str | None,
     embed: bool,
-) -> dict[str, int | None]:
-    """Store the episodes of a file, and embed them; return how many lines came to what, and what is not embedded.
-
-    The latter is None where nobody could be asked any more.
-    """
+) -> Imported:
+    """Store the episodes of a file, and embed them; return what came of it."""
     gc.enable()
     stdin = ctx.stdin.take("FILE") if path == "-" else None
     source = sources.open_source(path, form, table, stdin, ctx.settings.home)
@@ -67,7 +86,7 @@ def run_import(
         if counts["rejected"] and ctx.settings.quiet:
             ctx.session.say(f"error: {counts['rejected']:,} of {counts['lines']:,} lines were refused")
         pending = _embed(ctx, caller, tenants, wait=embed)
-    return counts | {"pending_embeddings": pending}
+    return Imported(**counts, pending_embeddings=pending)
 
 
 def _embed(ctx: Invocation, caller: Caller, tenants: Iterable[str | None], *, wait: bool) -> int | None:
@@ -109,7 +128,8 @@ def _came_to(outcome: intake.Outcome) -> str:
 def _tell(ctx: Invocation, outcome: intake.Outcome, refused: BinaryIO | None) -> None:
     error = outcome.error or {}
     if refused is None:
-        ctx.session.say(f"line {outcome.line.number}: {error.get('message')}")
+        hint = f" ({error['hint']})" if error.get("hint") else ""
+        ctx.session.say(f"line {outcome.line.number}: {error.get('message')}{hint}")
     else:
         line = {"line": outcome.line.number, "error": error, "record": outcome.line.raw}
         refused.write(msgspec.json.encode(line) + b"\n")
@@ -133,36 +153,32 @@ def _rejects(path: str, source: str) -> Iterator[BinaryIO]:
 def export_to_stdout(ctx: Invocation, *, with_vectors: bool) -> None:
     """Write all episodes to stdout."""
     gc.enable()
-    with ctx.caller(unhurried=True) as caller:
-        for content, _ in _exported(caller, with_vectors=with_vectors):
+    count = 0
+    with ctx.caller(unhurried=True) as caller, Progress(ctx, "exporting", answering=True) as progress:
+        for content, total in _exported(caller, with_vectors=with_vectors):
             ctx.screen.raw(content)
+            count += content.count(b"\n")
+            progress.update(count, total)
+        if not count:
+            ctx.note_unused(caller)
 
 
-def export_to_file(ctx: Invocation, path: str, *, with_vectors: bool) -> dict[str, Any]:
+def export_to_file(ctx: Invocation, path: str, *, with_vectors: bool) -> Exported:
     """Write all episodes to a file, which is there only when it is whole; return what was written."""
     gc.enable()
-    target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    target = disk.led_to(path)
     count = size = 0
     with ctx.caller(unhurried=True) as caller, Progress(ctx, "exporting") as progress:
         written = _exported(caller, with_vectors=with_vectors)
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    for content, total in written:
-                        file.write(content)
-                        count, size = count + content.count(b"\n"), size + len(content)
-                        progress.update(count, total)
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.replace(target)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
+            with disk.new_content(target) as file:
+                for content, total in written:
+                    file.write(content)
+                    count, size = count + content.count(b"\n"), size + len(content)
+                    progress.update(count, total)
         except OSError as error:
             raise cannot_write(path, error) from error
-    return {"path": str(target), "episodes": count, "size_bytes": size}
+    return Exported(path=str(target), episodes=count, size_bytes=size)
 
 
 def _exported(caller: Caller, *, with_vectors: bool) -> Iterator[tuple[bytes, int | None]]:

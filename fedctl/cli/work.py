@@ -1,5 +1,7 @@
 """`fedctl pool work`: run a command for each item of a pool."""
 
+from __future__ import annotations
+
 import contextlib
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,7 +10,7 @@ import msgspec
 from fedctl.cli import values
 from fedctl.cli.command import Invocation, resident
 from fedctl.cli.options import argument, flag
-from fedctl.cli.render import Shape, say
+from fedctl.cli.render import Shape, counted, say
 from fedctl.errors import Partial, UsageError
 from fedctl.model.pool import LEASE_MS, MAX_LEASE_MS, MIN_LEASE_MS
 from fedctl.model.worker import MAX_CAPABILITIES
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fedctl.client.caller import Caller
-    from fedctl.work.plan import Ending, Figures
+    from fedctl.work.plan import Ending, Figures, Finished
 
 GRACE_MS = 10_000
 JOBS_MAX = 256
@@ -25,9 +27,9 @@ REQUEST_MOST_MS = 30_000
 REQUEST_LEAST_MS = 1_000
 _CLEAR = b"\r\x1b[K"
 
-_ITEM = ("id", "pool", "outcome", "exit", "attempt", "duration_ms", "retry_in_ms", "error")
-_RUN = ("pool", "worker_id", "reason", "exit", "done", "failed", "poisoned", "released", "lost", "duration_ms")
-WORK = Shape(tuple(dict.fromkeys((*_ITEM, *_RUN))), _RUN, "id")
+FINISHED = "fedctl.work.plan:Finished"
+WORK: Shape[Ending] = Shape.of("fedctl.work.plan:Ending", key="worker_id")
+ITEM: Shape[Finished] = Shape.of(FINISHED)
 """With --jsonl and --ids an item is answered as it ends, with --json the whole run."""
 EXAMPLES = (
     "fedctl pool work builds -j 4 --until-empty -- make -C {data.path}",
@@ -145,7 +147,7 @@ def work(
         environment=_environment(ctx),
         hear=terminal.hear,
         say=terminal.say,
-        finished=(lambda item: ctx.screen.follow([item], WORK)) if streams else None,
+        finished=(lambda item: ctx.screen.follow([item], ITEM)) if streams else None,
         progress=terminal.show if terminal.shows else None,
         log=ctx.session.log,
     )
@@ -163,7 +165,7 @@ def work(
     return int(ending.exit)
 
 
-def _opener(ctx: Invocation, timeout_ms: int) -> "Callable[[], Caller]":
+def _opener(ctx: Invocation, timeout_ms: int) -> Callable[[], Caller]:
     settings = msgspec.structs.replace(ctx.settings, timeout_ms=timeout_ms)
     return lambda: ctx.session.open_caller(settings, writes=True)
 
@@ -176,17 +178,22 @@ def _environment(ctx: Invocation) -> dict[str, str]:
     return {**ctx.session.environ, **{name: str(value) for name, value in told.items() if value is not None}}
 
 
-def _tell(ctx: Invocation, ending: "Ending") -> None:
+def _tell(ctx: Invocation, ending: Ending) -> None:
     """Say what became of the run; whoever wants quiet hears only that something failed."""
     if ctx.screen.form == "json":
         ctx.screen.one(ending, WORK)
     if not ctx.settings.quiet:
         ctx.session.say(
-            f"{ending.done:,} done, {ending.failed:,} failed (will be retried), {ending.poisoned:,} poisoned, "
+            f"{ending.done:,} done, {_not_for_good(ending)}, {ending.poisoned:,} poisoned, "
             f"{ending.released:,} given back, {ending.lost:,} lost in {ending.duration_ms / 1000:.1f} s"
         )
     elif ending.exit == Partial.exit and ctx.screen.form == "table":
-        ctx.session.say(f"error: {ending.failed:,} failed (will be retried), {ending.poisoned:,} poisoned")
+        ctx.session.say(f"error: {_not_for_good(ending)}, {ending.poisoned:,} poisoned")
+
+
+def _not_for_good(ending: Ending) -> str:
+    # Attempts and not items: one that was done or poisoned by a later attempt of this run is counted there as well.
+    return f"{counted(ending.failed, 'failed attempt')} (not for good)"
 
 
 class _Terminal:
@@ -214,7 +221,7 @@ class _Terminal:
         self.clear()
         say(self._stream, line)
 
-    def show(self, figures: "Figures") -> None:
+    def show(self, figures: Figures) -> None:
         if not self._within_a_line:
             rate = figures.done / figures.seconds if figures.seconds else 0.0
             line = f"{figures.done:,} done, {figures.failed:,} failed, {figures.running:,} running, {rate:.1f}/s"

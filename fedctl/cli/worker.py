@@ -1,5 +1,7 @@
 """`fedctl worker`: who works, and whether they are still alive."""
 
+from __future__ import annotations
+
 import os
 from typing import Annotated, Any, Literal, cast
 
@@ -8,7 +10,7 @@ import msgspec
 from fedctl.cli import options, values
 from fedctl.cli.command import Invocation, noun, resident, verb
 from fedctl.cli.options import Limit, argument, flag
-from fedctl.cli.render import Shape, counted
+from fedctl.cli.render import Shape, counted, with_more
 from fedctl.client import paging
 from fedctl.clock import Clock
 from fedctl.errors import FedctlError, UsageError
@@ -28,8 +30,22 @@ WORKER = Shape.of(
     Worker, "worker_id", "status", "stale", "pool_id", "capabilities", "last_heartbeat", "current_task_id",
     key="worker_id",
 )  # fmt: skip
-ENTERED = WORKER._replace(fields=(*WORKER.fields, "released"))
-BEATEN = WORKER._replace(fields=(*WORKER.fields, "extended"))
+
+
+class EnteredWorker(Worker, frozen=True, kw_only=True):
+    """A worker after a change, and how many items it held before and does no more."""
+
+    released: int
+
+
+class BeatenWorker(Worker, frozen=True, kw_only=True):
+    """A worker after a heartbeat, and how many leases it renewed."""
+
+    extended: int
+
+
+ENTERED = Shape.of(EnteredWorker, *WORKER.columns, key=WORKER.key)
+BEATEN = Shape.of(BeatenWorker, *WORKER.columns, key=WORKER.key)
 PRESENT = [one for one in WORKER_TRANSITIONS if one != "terminated"]
 LIST_MAX = 10_000
 LEASE_BEATS = 3
@@ -102,7 +118,7 @@ def register(
     with ctx.caller(writes=True) as caller:
         answer = caller.call(request)
     _tell_released(ctx, answer.released)
-    ctx.screen.done(_with(answer, "released"), ENTERED)
+    ctx.screen.done(_entered(answer), ENTERED)
 
 
 @verb(
@@ -139,7 +155,7 @@ def heartbeat(
     request = BeatWorker(id=id_, metadata=_metadata(meta), extend_leases_ms=lease_ms)
     with ctx.caller() as caller:
         answer = caller.call(request)
-    ctx.screen.done(_with(answer, "extended"), BEATEN)
+    ctx.screen.done(with_more(answer.worker, BeatenWorker, extended=answer.extended), BEATEN)
     if every is not None:
         ctx.screen.flush()
         resident()
@@ -169,6 +185,7 @@ def _keep_beating(ctx: Invocation, request: BeatWorker, every_s: float) -> None:
     app,
     "list",
     shape=WORKER,
+    form="many",
     examples=[
         "fedctl worker list --status active --capability gpu",
         "fedctl worker list --stale auto --ids",
@@ -221,6 +238,8 @@ def list_(
         workers = paging.workers(caller, request)
         if present and caller.call(msgspec.structs.replace(request, statuses=["terminated"], limit=1)).workers:
             ctx.screen.note("--status terminated shows those that have ended")
+        if not workers:
+            ctx.note_unused(caller, *([] if pool is None else [pool]))
     shown = workers[: limit or ctx.screen.default_limit]
     ctx.screen.many(shown, WORKER)
     ctx.screen.cut(len(shown), len(workers))
@@ -250,10 +269,10 @@ def status(
     with ctx.caller() as caller:
         answer = caller.call(SetWorkerStatus(id=id_, status=new))
     _tell_released(ctx, answer.released)
-    ctx.screen.done(_with(answer, "released"), ENTERED)
+    ctx.screen.done(_entered(answer), ENTERED)
 
 
-@verb(app, shape=WORKER, examples=["fedctl worker reap", "fedctl worker reap --ids"])
+@verb(app, shape=WORKER, form="many", examples=["fedctl worker reap", "fedctl worker reap --ids"])
 def reap(ctx: Invocation) -> None:
     """Mark stale workers lost, and give back what they held; list them."""
     with ctx.caller(unhurried=True) as caller:
@@ -269,9 +288,8 @@ def _metadata(meta: list[str] | None) -> dict[str, Any]:
     return options.named("--meta", values.pairs)(meta) if meta else {}
 
 
-def _with(answer: WorkerAnswer, *more: str) -> dict[str, Any]:
-    """Return the worker's record, and what else the answer says."""
-    return {**msgspec.to_builtins(answer.worker), **{name: getattr(answer, name) for name in more}}
+def _entered(answer: WorkerAnswer) -> EnteredWorker:
+    return with_more(answer.worker, EnteredWorker, released=answer.released)
 
 
 def _tell_released(ctx: Invocation, released: int) -> None:

@@ -28,13 +28,17 @@ PAUSE_S = 0.25
 
 
 def history(caller: Caller, request: ListEvents) -> Iterator[Event]:
-    """Yield what there is, to the log's present end."""
+    """Return what there is, to the log's present end. The first page is asked for at once: a refusal comes first."""
+    return _from(caller, request, caller.call(request))
+
+
+def _from(caller: Caller, request: ListEvents, page: EventPage) -> Iterator[Event]:
     while True:
-        page = caller.call(request)
         yield from page.events
         if not page.more:
             return
         request = _after(request, page)
+        page = caller.call(request)
 
 
 class Follower:
@@ -90,7 +94,8 @@ class Follower:
             self.close()
         if self._caller is None:
             self._caller = self._connect()
-        waits = 0 if self._request.newest is not None else ROUND_MS
+        # The first answer comes at once, also where it is empty: by then a refusal would have come.
+        waits = 0 if self._request.newest is not None or self._epoch is None else ROUND_MS
         page = self._caller.call(msgspec.structs.replace(self._request, wait_ms=waits))
         if self._epoch not in (None, page.epoch):
             # Another history: the old cursor means nothing in it, and what is new in it can only be what comes.

@@ -6,19 +6,22 @@ from typing import TYPE_CHECKING, Any, overload
 
 import msgspec
 
-from fedctl.messages.memory import GetEpisodes, ListAnswer, ListEpisodes
 from fedctl.model.limits import BATCH_MAX_ITEMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fedctl.client.caller import Caller
+    from fedctl.messages.agent import ListAgents
     from fedctl.messages.base import Request
-    from fedctl.messages.memory import QueryAnswer
+    from fedctl.messages.memory import ListAnswer, ListEpisodes, QueryAnswer
     from fedctl.messages.pool import ItemPage, ListItems
+    from fedctl.messages.token import ListTokens
     from fedctl.messages.worker import ListWorkers
+    from fedctl.model.agent import Agent
     from fedctl.model.episode import Episode, Hit
     from fedctl.model.pool import Item
+    from fedctl.model.token import TokenRecord
     from fedctl.model.worker import Worker
 
 
@@ -37,6 +40,8 @@ def complete(caller: Caller, answer: QueryAnswer) -> list[Hit]:
 
 def get_all(caller: Caller, ids: list[str]) -> tuple[list[Episode], list[str]]:
     """Return the episodes of `ids` in that order, and the ids that there are none for. An id counts once."""
+    from fedctl.messages.memory import GetEpisodes  # noqa: PLC0415  who pages through pools has no use for it
+
     found: dict[str, Episode] = {}
     missing: list[str] = []
     wanted = list(dict.fromkeys(ids))
@@ -60,6 +65,10 @@ def pages(caller: Caller, request: ListItems) -> Iterator[ItemPage]: ...
 
 def pages(caller: Caller, request: Request[Any]) -> Iterator[Any]:
     """Yield the pages of a list to its end. `request.limit` is the size of one page."""
+    return _pages(caller, request)
+
+
+def _pages(caller: Caller, request: Request[Any]) -> Iterator[Any]:
     while True:
         answer = caller.call(request)
         yield answer
@@ -76,7 +85,17 @@ def take(caller: Caller, request: ListEpisodes, limit: int | None) -> tuple[Iter
 def take(caller: Caller, request: ListItems, limit: int | None) -> tuple[Iterator[Item], int | None]: ...
 
 
-def take(caller: Caller, request: ListEpisodes | ListItems, limit: int | None) -> tuple[Iterator[Any], int | None]:
+@overload
+def take(caller: Caller, request: ListAgents, limit: int | None) -> tuple[Iterator[Agent], int | None]: ...
+
+
+@overload
+def take(caller: Caller, request: ListTokens, limit: int | None) -> tuple[Iterator[TokenRecord], int | None]: ...
+
+
+def take(
+    caller: Caller, request: ListEpisodes | ListItems | ListAgents | ListTokens, limit: int | None
+) -> tuple[Iterator[Any], int | None]:
     """Return up to `limit` records (None: all), fetched as they are taken, and how many there are.
 
     The first page is fetched at once, so that an error comes before any answer. The total is None unless the
@@ -84,14 +103,14 @@ def take(caller: Caller, request: ListEpisodes | ListItems, limit: int | None) -
     """
     if limit is not None:
         request = msgspec.structs.replace(request, limit=min(limit, request.limit))
-    following: Iterator[Any] = pages(caller, request)
+    following: Iterator[Any] = _pages(caller, request)
     first = next(following)
 
     def records() -> Iterator[Any]:
         left = limit
         page: Any = first
         while page is not None:
-            found = page.episodes if isinstance(page, ListAnswer) else page.items
+            found = getattr(page, page.__struct_fields__[0])  # the records come first in a page
             chosen = found if left is None else found[:left]
             yield from chosen
             if left is not None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import _socket as socket  # `socket` makes enums of all its constants first: 1.6 ms of every command
 import contextlib
-import socket
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fedctl.client.tls import context_for
 from fedctl.errors import Denied, FedctlError, Timeout, Unavailable
 from fedctl.model.limits import FRAME_MAX_BYTES
 from fedctl.wire.frames import FrameTooLargeError, Splitter, prefixed
@@ -138,6 +137,8 @@ class WebSocketTransport:
         from websockets.exceptions import ConnectionClosed  # noqa: PLC0415  80 ms that only a remote hub costs
         from websockets.sync.client import connect  # noqa: PLC0415  likewise
 
+        from fedctl.client.tls import context_for  # noqa: PLC0415  likewise
+
         self._closed_error = ConnectionClosed
         tls = context_for(url, trust)
         try:
@@ -208,7 +209,9 @@ def handshake_error(url: str, error: Exception, trust: Trust | None = None) -> F
         return nobody_answers(url, "not an address")
     if isinstance(error, InvalidStatus):
         return _refused(url, error.response.status_code, bytes(error.response.body or b""))
-    if isinstance(error, WebSocketException | EOFError | ConnectionResetError | ssl.SSLError):
+    # Cut off by who answered: heard when reading (a reset) or only when writing on (a broken pipe).
+    cut_off = EOFError | ConnectionResetError | BrokenPipeError | ConnectionAbortedError
+    if isinstance(error, WebSocketException | cut_off | ssl.SSLError):
         return _no_hub(url, error)
     if isinstance(error, TimeoutError):
         port = _assumed_port(url)
@@ -255,9 +258,9 @@ def _untrusted(url: str, error: BaseException | None, trust: Trust | None) -> De
 
 def _distrust_hint(code: int, authority: Path | None) -> str:
     if code in _OTHER_NAMES:
-        return "the certificate is for other names: fedctl hub cert --name HOST"
+        return "the certificate is for other names; on the hub's machine: fedctl hub cert --renew --name HOST"
     if code in _OUT_OF_DATE:
-        return "make a new one with: fedctl hub cert; or mend the clock"
+        return "make a new one on the hub's machine: fedctl hub cert --renew; or mend the clock"
     if authority is not None:
         return f"--tls-ca {authority}: it is not the authority of this hub's certificate"
     return "name its authority with --tls-ca FILE"

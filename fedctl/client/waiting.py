@@ -29,7 +29,9 @@ AWAY = (Unavailable, Timeout)
 """Errors after which the same may be asked again, of a hub that has come back."""
 ROUND_MS = 10_000
 """How long one request waits: whatever goes wrong in between is noticed by the next."""
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
+WATCHED_ROUND_MS = 1_000
+"""The same where somebody watches how far it is."""
+_UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 
 
 class Backoff:
@@ -131,21 +133,39 @@ def claim_for(patience: Patience, request: ClaimItems) -> ClaimAnswer:
             return answer
 
 
-def wait_for(patience: Patience, names: Sequence[str]) -> WaitAnswer:
-    """Wait until all of these items, and of these pools' items, are done or poisoned, or the time is over.
+def told_apart(patience: Patience, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return which of the names are pools, and which are items.
 
     What has the form of a UUID is an item; any other name is the item that has it for an id, and a pool where there
     is none.
     """
-    answers = []
-    for request in _requests(patience, names):
+    pools: list[str] = []
+    ids: list[str] = []
+    for name in dict.fromkeys(names):
+        (ids if _is_item(patience, name) else pools).append(name)
+    return pools, ids
+
+
+def wait_for(
+    patience: Patience, pools: Sequence[str], ids: Sequence[str], heard: Callable[[int, int], None] | None = None
+) -> WaitAnswer:
+    """Wait until all of these pools' items, and all of these items, are done or poisoned, or the time is over.
+
+    `heard` is told now and then how many are finished, and of how many.
+    """
+    answers: list[WaitAnswer] = []
+    for request in _requests(pools, ids):
         while True:
-            left_ms = patience.left_ms(ROUND_MS)
+            left_ms = patience.left_ms(ROUND_MS if heard is None else WATCHED_ROUND_MS)
             try:
                 answer = patience.caller.call(msgspec.structs.replace(request, wait_ms=left_ms))
             except AWAY as error:
                 patience.await_hub(error)
                 continue
+            if heard is not None:
+                so_far = [*answers, answer]
+                finished = sum(one.done + one.poisoned for one in so_far)
+                heard(finished, finished + sum(one.open for one in so_far))
             if not answer.unmet or not left_ms:
                 break
         answers.append(answer)
@@ -157,19 +177,15 @@ def wait_for(patience: Patience, names: Sequence[str]) -> WaitAnswer:
     )
 
 
-def _requests(patience: Patience, names: Sequence[str]) -> list[WaitFor]:
+def _requests(pools: Sequence[str], ids: Sequence[str]) -> list[WaitFor]:
     """Return what to wait for, in requests that may be asked."""
-    ids: list[str] = []
-    pools: list[str] = []
-    for name in dict.fromkeys(names):
-        (ids if _is_item(patience, name) else pools).append(name)
-    parts = [ids[start : start + BATCH_MAX_ITEMS] for start in range(0, len(ids), BATCH_MAX_ITEMS)]
-    return [*([WaitFor(pools=pools)] if pools else []), *(WaitFor(ids=part) for part in parts)]
+    parts = [list(ids[start : start + BATCH_MAX_ITEMS]) for start in range(0, len(ids), BATCH_MAX_ITEMS)]
+    return [*([WaitFor(pools=list(pools))] if pools else []), *(WaitFor(ids=part) for part in parts)]
 
 
 def _is_item(patience: Patience, name: str) -> bool:
     check_id("item", name)
-    if _UUID.fullmatch(name):
+    if re.fullmatch(_UUID, name, re.IGNORECASE):
         return True
     try:
         patience.ask(WaitFor(ids=[name]))

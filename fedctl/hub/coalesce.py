@@ -75,7 +75,7 @@ def _joinable(job: Job) -> StoreEpisodes | None:
     request = job.request
     if not isinstance(request, StoreEpisodes) or request.echo or len(request.episodes) > BATCH_MAX_ITEMS:
         return None
-    return request if job.who.may(OPERATIONS[StoreEpisodes].role) else None
+    return request if OPERATIONS[StoreEpisodes].refusal(job.who) is None else None
 
 
 def carry_out_together(context: Context, jobs: list[Job], log: Log) -> None:

@@ -144,7 +144,7 @@ class Desk:
         try:
             if self.closing is not None:
                 raise self.closing
-            who = self.door.admit(hello, local=peer.link.local)
+            who = self.door.admit(hello, local=peer.link.local, looks_only=peer.link.looks_only)
             principal = who.principal
             self._make_room(principal)
         except FedctlError as error:
@@ -171,6 +171,7 @@ class Desk:
                     epoch=self._epoch,
                     principal=principal,
                     server_time=to_rfc3339(self._clock.now_ms()),
+                    limits=frames.Limits(frame_max_bytes=peer.session.frame_max_bytes),
                 )
             )
         )
@@ -212,8 +213,9 @@ class Desk:
                 raise self.closing
             assert peer.principal is not None
             who = acting_for(peer.principal, call.tenant_id)
-            if operation.role != "operator":  # who sets the limits must not be kept from it by one
-                self._rates.take(who.tenant_id, call.request)
+            # Who sets the limits must not be kept from it by one.
+            if operation.role != "operator":
+                self._rates.take(who.tenant_id, call.request, watches=who.looks_only)
             if isinstance(call.request, RegisterAgent):
                 self._make_room(msgspec.structs.replace(who, agent_id=call.request.id))
                 entering = (who.tenant_id, call.request.id)
@@ -286,7 +288,8 @@ class Desk:
             self._pace.gave(job)
             self._figures.answered(job.operation, now_s - job.asked_s)
             if job.error is not None:
-                self._figures.failed(job.error.code)
+                if job.asker is None or not job.asker.gone:  # who left in the middle of a question is sent none
+                    self._figures.failed(job.error.code)
             elif isinstance(job.request, ReportAgent) and job.request.synced:
                 self._figures.synced()
             if tells:

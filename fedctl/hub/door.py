@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from fedctl.errors import Denied, FedctlError, Unavailable
+from fedctl.errors import Denied, FedctlError, Unavailable, how_to_issue
 from fedctl.model.limits import check_name
 from fedctl.model.principal import Principal
 from fedctl.store.ledger import tenant_digest
@@ -35,16 +35,20 @@ class Door:
         self._context = context
         self._log = log
 
-    def admit(self, hello: Hello, *, local: bool) -> Admitted:
-        """Return who a peer is.
+    def admit(self, hello: Hello, *, local: bool, looks_only: bool = False) -> Admitted:
+        """Return who a peer is; with `looks_only` it may only look, and is an operator or the owner.
 
         Raises:
             Denied: no token, or one that is not good, or one that does not carry the tenant or agent asked for.
             UsageError: a name that is none.
         """
+        admitted = self._admit(hello, local=local)
+        return _watching(admitted) if looks_only else admitted
+
+    def _admit(self, hello: Hello, *, local: bool) -> Admitted:
         if hello.token is None:
             if not local:
-                raise Denied("this hub wants a token", hint="issue one: fedctl token issue; give it in --token-file")
+                raise Denied("this hub wants a token", hint=how_to_issue(hello.tenant_id or "T"))
             return Admitted(self._owner(hello))
         verified = self.verify(hello.token)
         return Admitted(_bearer(verified.principal, hello), verified)
@@ -60,7 +64,7 @@ class Door:
             self._log.basic("error.door", error=error.message)
             raise Unavailable("the hub cannot check tokens now", hint="the hub's log says more") from error
         if revoked:
-            raise Denied("the token was revoked", hint="issue a new one: fedctl token issue")
+            raise Denied("the token was revoked", hint=how_to_issue(verified.principal.tenant_id))
         return verified
 
     def _is_revoked(self, verified: Verified) -> bool:
@@ -88,6 +92,17 @@ def _bearer(principal: Principal, hello: Hello) -> Principal:
     if principal.agent_id is not None:
         raise Denied(f"the token is for the agent {principal.agent_id}, not {hello.agent_id[:128]!r}")
     return msgspec.structs.replace(principal, agent_id=check_name("agent", hello.agent_id))
+
+
+def _watching(admitted: Admitted) -> Admitted:
+    """Return who came in as somebody who may only look; as such nobody is an agent."""
+    who = admitted.principal
+    if not who.may("operator"):
+        raise Denied(
+            f"to watch needs the role operator, this token is of role {who.role}",
+            hint=how_to_issue(who.tenant_id, role="operator"),
+        )
+    return admitted._replace(principal=msgspec.structs.replace(who, agent_id=None, looks_only=True))
 
 
 def acting_for(principal: Principal, tenant_id: str | None) -> Principal:

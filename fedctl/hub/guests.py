@@ -27,7 +27,6 @@ class Guest(socket.socket):
 
     guests: Guests | None = None
     site = ""
-    address: Any = None
 
     def close(self) -> None:
         """Close it, and be counted no more."""
@@ -61,7 +60,9 @@ class Guests:
         self._refused = refused
         self._present: set[Guest] = set()
         self._strangers: dict[str, dict[Guest, float]] = {}
-        self._by_address: dict[Any, Guest] = {}
+        self._unknown: dict[int, Guest] = {}
+        """Strangers by the number of their file, which no two open connections share. Addresses may be shared: there is
+        more than one listener, and one that was reset comes again before its end is noticed."""
 
     def __len__(self) -> int:
         """Return how many connections there are."""
@@ -70,7 +71,7 @@ class Guests:
     @property
     def strangers(self) -> int:
         """How many have not said who they are."""
-        return len(self._by_address)
+        return len(self._unknown)
 
     def let_in(self, guest: Guest, address: Any) -> bool:
         """Take a new connection in, or return False when there is no room for it."""
@@ -82,28 +83,34 @@ class Guests:
             return self._no_room(f"{self._strangers_each} of its connections have not said who they are", site)
         if self.strangers >= self._strangers_most and not self._make_room(self._most_crowded()):
             return self._no_room(f"{self._strangers_most} connections have not said who they are", site)
-        guest.guests, guest.site, guest.address = self, site, address
+        guest.guests, guest.site = self, site
         self._present.add(guest)
         self._strangers.setdefault(site, {})[guest] = self._now_s()
-        self._by_address[address] = guest
+        self._unknown[guest.fileno()] = guest
         return True
 
-    def known(self, address: Any) -> None:
-        """Note that the peer of that address has said who it is."""
-        guest = self._by_address.get(address)
+    def known(self, number: int) -> None:
+        """Note that the peer of the connection with that file number has said who it is."""
+        guest = self._unknown.get(number)
         if guest is not None:
             self._forget(guest)
 
     def left(self, guest: Guest) -> None:
         """Count a connection that is closed no more."""
         self._present.discard(guest)
-        if self._by_address.get(guest.address) is guest:
-            self._forget(guest)
+        self._forget(guest)
+
+    def dismiss(self) -> None:
+        """Hang up on all strangers: the hub is stopping, and whoever says nothing would be waited for."""
+        for guest in list(self._unknown.values()):
+            with contextlib.suppress(OSError):
+                guest.shutdown(socket.SHUT_RDWR)
 
     def _forget(self, guest: Guest) -> None:
-        del self._by_address[guest.address]
-        others = self._strangers[guest.site]
-        del others[guest]
+        others = self._strangers.get(guest.site, {})
+        if others.pop(guest, None) is None:
+            return
+        del self._unknown[guest.fileno()]
         if not others:
             del self._strangers[guest.site]
 

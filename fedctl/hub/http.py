@@ -1,34 +1,38 @@
-"""The hub's plain GETs: is it alive, is it ready, its figures as JSON and for Prometheus. Nothing else, no bodies."""
+"""The hub's plain GETs: is it alive, is it ready, its figures as JSON and for Prometheus, and the monitor page."""
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from websockets.datastructures import Headers
-from websockets.http11 import Request, Response
 
 from fedctl.errors import Denied, FedctlError
+from fedctl.hub.gate import is_passed_on, is_this_machine, respond
 from fedctl.hub.metrics import metrics
+from fedctl.hub.watch import SOCKET_PATH, page
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from websockets.http11 import Request, Response
+
     from fedctl.access.tokens import Verified
-    from fedctl.hub.options import HubServerOptions
+    from fedctl.hub.gate import Gate
+    from fedctl.hub.refusals import Refusals
     from fedctl.hub.stats import Figures
+    from fedctl.hub.watch import Watch
     from fedctl.model.hub import HubStats
 
-_TEXT = "text/plain; charset=utf-8"
 _JSON = "application/json"
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Pages:
-    """Answers GETs. `/stats` and `/metrics` tell of all tenants, so they answer this machine and operators only."""
+    """Answers GETs. `/stats` and `/metrics` tell of all tenants, so they answer this machine and operators only.
+
+    What the monitor page shows it asks for over a WebSocket at `/ws`, a session like any other that may only look.
+    """
 
     def __init__(  # noqa: PLR0913  where each page comes from
         self,
@@ -39,6 +43,8 @@ class Pages:
         stats: Callable[[], Awaitable[HubStats]],
         figures: Figures,
         gate: Gate,
+        watch: Watch,
+        refusals: Refusals,
         verify: Callable[[str], Verified],
     ) -> None:
         """Keep where each page's content comes from.
@@ -52,31 +58,46 @@ class Pages:
         self._stats = stats
         self._figures = figures
         self._gate = gate
+        self._watch = watch
+        self._refusals = refusals
         self._verify = verify
 
-    async def answer(self, connection: Any, request: Request) -> Response:
-        """Return the response to any request; `process_request` of websockets."""
-        refusal = self._gate.refusal(request, connection)
-        if refusal is not None:
-            return refusal
-        if request.method != "GET":
-            response = respond(HTTPStatus.METHOD_NOT_ALLOWED, "only GET is answered here\n")
-            response.headers["Allow"] = "GET"
-            return response
+    async def answer(self, connection: Any, request: Request) -> Response | None:
+        """Return the response to a request, or None to one that becomes a WebSocket; websockets' `process_request`."""
         path = request.path.partition("?")[0]
+        refusal = self._gate.refusal(request, connection, serves_pages=True)
+        if path == SOCKET_PATH:
+            if refusal is not None:
+                self._refusals.note("gate", error=bytes(refusal.body or b"").decode().strip())
+            else:
+                connection.local = await self._watch.is_owners(connection, request)
+            return refusal
+        response = refusal or await self._page(path, connection, request)
+        if request.method == "HEAD":
+            response.body = b""  # with the headers that a GET has, the length too (RFC 9110, 9.3.2)
+        return response
+
+    async def _page(self, path: str, connection: Any, request: Request) -> Response:
+        if request.method not in ("GET", "HEAD"):
+            response = respond(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD are answered here\n")
+            response.headers["Allow"] = "GET, HEAD"
+            return response
         if path == "/health":
             return _state(good=self._healthy(), read_only=self._read_only())
         if path == "/ready":
             return _state(good=self._ready())
         if path in ("/stats", "/metrics"):
             return self._kept_from(connection, request) or await self._figures_page(path)
-        return respond(HTTPStatus.NOT_FOUND, "there is /health, /ready, /stats and /metrics\n")
+        served = page(path)
+        if served is None:
+            return respond(HTTPStatus.NOT_FOUND, "there is /, /health, /ready, /stats and /metrics\n")
+        if path == "/" and (there := await self._watch.elsewhere(connection, request)) is not None:
+            served.headers["Refresh"] = f"0; url={there}"  # a browser goes there; what is none has the page
+        return served
 
     def _kept_from(self, connection: Any, request: Request) -> Response | None:
         """Return the refusal of who may not see the figures."""
-        # What a proxy on this machine passes on comes from somewhere else.
-        passed_on = any(name in request.headers for name in ("Forwarded", "X-Forwarded-For", "Via"))
-        if _is_this_machine(connection.remote_address) and not passed_on:
+        if is_this_machine(connection.remote_address[0]) and not is_passed_on(request):
             return None
         given = request.headers.get_all("Authorization")
         scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
@@ -103,76 +124,6 @@ class Pages:
         if path == "/stats":
             return respond(HTTPStatus.OK, msgspec.json.encode(stats), _JSON)
         return respond(HTTPStatus.OK, metrics(stats, self._figures.totals()), _PROMETHEUS)
-
-
-class Gate:
-    """Which `Host` and `Origin` are let in: a page of another site in a local browser must not reach the hub."""
-
-    def __init__(self, options: HubServerOptions) -> None:
-        """Allow the bound address, this machine's names, and what the options add."""
-        named = {"localhost", "127.0.0.1", "::1", options.host, socket.gethostname(), *options.host_names}
-        self._hosts = {name.strip("[]").lower() for name in named}
-        # Bound to every address, the hub is reached by addresses it does not know; one that is written as numbers
-        # cannot have been rebound by a name server.
-        self._any_address = options.host in ("0.0.0.0", "::")  # noqa: S104  compared, not bound
-        self._origins = {origin.lower() for origin in options.origins}
-        self._wants_certificate = options.tls_client_ca is not None
-
-    def allow_origin(self, origin: str) -> None:
-        """Allow the hub's own pages."""
-        self._origins.add(origin.lower())
-
-    def refusal(self, request: Request, connection: Any = None) -> Response | None:
-        """Return the refusal of a request, or None when it may come in."""
-        if self._wants_certificate and not (connection and connection.transport.get_extra_info("peercert")):
-            return respond(HTTPStatus.FORBIDDEN, "this hub lets in only clients with a certificate that it trusts\n")
-        hosts = request.headers.get_all("Host")
-        if len(hosts) != 1 or not self._is_allowed(_host_of(hosts[0])):
-            return respond(HTTPStatus.FORBIDDEN, "this hub does not answer to that Host\n")
-        origins = request.headers.get_all("Origin")
-        if any(origin.lower() not in self._origins for origin in origins):
-            return respond(HTTPStatus.FORBIDDEN, "this hub is not for pages of other origins\n")
-        return None
-
-    def _is_allowed(self, host: str) -> bool:
-        if host in self._hosts:
-            return True
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            return False
-        return self._any_address or address.is_loopback
-
-
-def _host_of(header: str) -> str:
-    """Return the name in a `Host` header, without port and brackets."""
-    host = header.strip().lower()
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    name, separator, port = host.rpartition(":")
-    return name if separator and port.isdigit() else host
-
-
-def _is_this_machine(address: Any) -> bool:
-    try:
-        return ipaddress.ip_address(address[0].partition("%")[0]).is_loopback
-    except (TypeError, ValueError, IndexError):
-        return False
-
-
-def respond(status: HTTPStatus, body: str | bytes, content_type: str = _TEXT) -> Response:
-    """Return a response with what any of ours carries."""
-    data = body.encode() if isinstance(body, str) else body
-    headers = Headers(
-        [
-            ("Content-Type", content_type),
-            ("Content-Length", str(len(data))),
-            ("Cache-Control", "no-store"),
-            ("X-Content-Type-Options", "nosniff"),
-            ("Connection", "close"),
-        ]
-    )
-    return Response(status.value, status.phrase, headers, data)
 
 
 def _state(*, good: bool, read_only: bool = False) -> Response:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any, cast
 
 from websockets.asyncio.server import ServerConnection, broadcast
 from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
 
 from fedctl.hub.refusals import HUNG_UP
 from fedctl.model.limits import FIRST_FRAME_MAX_BYTES
@@ -27,12 +29,16 @@ READ_PAUSE_BYTES = 256 << 10
 """Unsent bytes at which a peer is not read from until it has read."""
 EARLY_MAX_BYTES = FIRST_FRAME_MAX_BYTES + (16 << 10)
 """What a WebSocket peer may send before it is welcome: the HTTP upgrade and its hello."""
+_LINE_MAX_BYTES = 8 << 10
+"""A longer line of a request's head is the library's to refuse."""
+_BODY_FOLLOWS = re.compile(rb"(?:content-length|transfer-encoding)[ \t]*:", re.IGNORECASE)
 
 
 class UnixLink(asyncio.Protocol):
     """A peer on the hub's own socket. The file's mode says who it is."""
 
     local = True
+    looks_only = False
 
     def __init__(self, desk: Desk, make_peer: Callable[[UnixLink], Peer]) -> None:
         """Begin; `make_peer` makes the session."""
@@ -132,18 +138,27 @@ class HubConnection(ServerConnection):
 
     early_bytes: int | None = 0
     """Bytes that came so far; None once the peer is welcome."""
+    _line: bytes | None = b""
+    """What came of a line of the request's head; None once the whole head has come."""
+    local = False
+    """Whether it is known to be the owner's: see `watch`."""
 
-    def __init__(self, *args: Any, refused: Callable[..., None], **options: Any) -> None:
+    def __init__(self, *args: Any, refused: Callable[..., None], looks_only: bool = False, **options: Any) -> None:
         """Begin when the connection is accepted: TLS, the upgrade and the hello together have so much time.
 
         `refused` hears of a peer that speaks no HTTP, or asks for no WebSocket, or says too much.
         """
         super().__init__(*args, **options)
         self._refused = refused
+        self.looks_only = looks_only
         self.hello_by_s = self.loop.time() + HELLO_TIMEOUT_S
 
     def data_received(self, data: bytes) -> None:
         """Count while it matters."""
+        if self._line is not None:
+            data = self._head_of(data)
+        elif self.protocol.state is State.CONNECTING:
+            return  # who speaks WebSocket waits for the answer (RFC 6455, 4.1); a body or another request is not read
         if self.early_bytes is not None:
             self.early_bytes += len(data)
             if self.early_bytes > EARLY_MAX_BYTES:
@@ -155,6 +170,27 @@ class HubConnection(ServerConnection):
         # The library answers pings at once, whether anybody reads the answers or not.
         if self.recv_messages.paused or self.transport.get_write_buffer_size() > READ_PAUSE_BYTES:
             self.transport.pause_reading()
+
+    def _head_of(self, data: bytes) -> bytes:
+        """Return what the library is to see of what came: whole lines of the request's head, and nothing after it.
+
+        That a body follows is left out: the library would hang up instead of letting the request be answered.
+        """
+        data = (self._line or b"") + data
+        lines: list[bytes] = []
+        start = 0
+        while self._line is not None and (end := data.find(b"\n", start) + 1):
+            line = data[start:end]
+            if _BODY_FOLLOWS.match(line) is None:
+                lines.append(line)
+            self._line = None if line == b"\r\n" else b""
+            start = end
+        if self._line is not None:
+            rest = data[start:]
+            is_long = len(rest) > _LINE_MAX_BYTES
+            lines += [rest] if is_long else []
+            self._line = b"" if is_long else rest
+        return b"".join(lines)
 
     def resume_writing(self) -> None:
         """Read on from a peer that has read."""
@@ -171,19 +207,19 @@ class HubConnection(ServerConnection):
 
 
 class WebSocketLink:
-    """A peer on the network."""
-
-    local = False
+    """A peer on the network, or a page that watches."""
 
     def __init__(self, connection: HubConnection, guests: Guests) -> None:
         """Keep the connection; `guests` counted it as a stranger's."""
+        self.local = connection.local
+        self.looks_only = connection.looks_only
         self._connection = connection
         self._guests = guests
         self._closing: asyncio.Task[None] | None = None
 
     def known(self) -> None:
         """Count it among the strangers no more."""
-        self._guests.known(self._connection.remote_address)
+        self._guests.known(self._connection.transport.get_extra_info("socket").fileno())
 
     def send(self, frame: bytes) -> None:
         """Send a frame."""
@@ -219,6 +255,11 @@ async def serve_websocket(
             frame = await connection.recv(decode=False)
             if (held := desk.held(peer)) is not None:
                 await held
+            try:
+                frames.check_size(len(frame), peer.session.frame_limit_bytes)
+            except FrameTooLargeError as error:
+                desk.overlong(peer, error)
+                break
             desk.received(peer, frame)
             if connection.transport.get_write_buffer_size() > READ_PAUSE_BYTES:
                 await connection.drain()

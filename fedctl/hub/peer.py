@@ -30,7 +30,9 @@ class Link(Protocol):
     """A session's socket."""
 
     local: bool
-    """Whether the file system says who the peer is: the home's owner."""
+    """Whether the system says who the peer is: the home's owner."""
+    looks_only: bool
+    """Whether whoever comes in here may only look."""
 
     def known(self) -> None:
         """Note that the peer has said who it is: it counts among the strangers no more."""

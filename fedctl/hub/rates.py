@@ -1,6 +1,7 @@
 """How much a tenant may ask of a hub in a second: a token bucket each, for those that have a limit.
 
-That an agent or a worker lives is not rationed: it would be taken for dead.
+That an agent or a worker lives is not rationed: it would be taken for dead. Nor is what the monitor page asks every
+other second: to watch a tenant takes nothing of what that tenant is given. What somebody looks for there is.
 
 A request costs one, a batch as many as it holds. A bucket that is not empty lets the next request through whatever it
 costs and then owes the rest: a limit below the size of a batch slows batches down instead of refusing them for ever.
@@ -11,9 +12,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fedctl.errors import Unavailable
-from fedctl.messages.agent import RegisterAgent, ReportAgent
-from fedctl.messages.hub import GetHubInfo, Subscribe
-from fedctl.messages.worker import BeatWorker, RegisterWorker, SetWorkerStatus
+from fedctl.messages.agent import ListAgents, RegisterAgent, ReportAgent
+from fedctl.messages.hub import GetHubInfo, GetHubStats, ListEvents, Subscribe
+from fedctl.messages.pool import ListPools
+from fedctl.messages.tenant import ListTenants
+from fedctl.messages.worker import BeatWorker, ListWorkers, RegisterWorker, SetWorkerStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from fedctl.messages.base import Request
 
 _SIGNS_OF_LIFE = (RegisterAgent, ReportAgent, RegisterWorker, BeatWorker, SetWorkerStatus, Subscribe, GetHubInfo)
+_WATCHED = (GetHubStats, ListTenants, ListEvents, ListAgents, ListWorkers, ListPools)
+"""What the monitor page asks for by itself."""
 _BATCHES = ("episodes", "items", "leases", "completions", "failures", "texts")
 """The fields of requests that hold what a batch consists of."""
 
@@ -59,10 +64,13 @@ class Rates:
             bucket.rate_per_s = rate_per_s
             bucket.level = min(bucket.level, bucket.most)
 
-    def take(self, tenant_id: str, request: Request[Any]) -> None:
-        """Let a request of a tenant through; `Unavailable` when it has asked too much."""
+    def take(self, tenant_id: str, request: Request[Any], *, watches: bool = False) -> None:
+        """Let a request of a tenant through; `Unavailable` when it has asked too much.
+
+        `watches` says that whoever asks may only look.
+        """
         bucket = self._buckets.get(tenant_id)
-        if bucket is None or isinstance(request, _SIGNS_OF_LIFE):
+        if bucket is None or isinstance(request, (*_SIGNS_OF_LIFE, *(_WATCHED if watches else ()))):
             return
         now_s = self._clock.monotonic_s()
         bucket.level = min(bucket.most, bucket.level + (now_s - bucket.filled_s) * bucket.rate_per_s)

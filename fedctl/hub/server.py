@@ -26,8 +26,9 @@ from fedctl.hub import options as given
 from fedctl.hub.background import Background
 from fedctl.hub.desk import Desk
 from fedctl.hub.events import Feed, Subscribers
+from fedctl.hub.gate import Gate
 from fedctl.hub.guests import Guests, Listener, counting
-from fedctl.hub.http import Gate, Pages
+from fedctl.hub.http import Pages
 from fedctl.hub.jobs import Job, Readers
 from fedctl.hub.keeper import Keeper
 from fedctl.hub.links import HELLO_TIMEOUT_S, HubConnection, UnixLink, serve_websocket
@@ -37,13 +38,15 @@ from fedctl.hub.refusals import Refusals
 from fedctl.hub.seldom import Seldom
 from fedctl.hub.stats import Figures
 from fedctl.hub.sweeper import Sweeper
+from fedctl.hub.watch import FRAME_MAX_BYTES as WATCH_FRAME_MAX_BYTES
+from fedctl.hub.watch import Watch, chosen_address, socket_uid
 from fedctl.hub.writer import Writer
 from fedctl.log import Log, LogOptions
 from fedctl.messages.hub import GetHubStats
 from fedctl.model.hub import HubInfo, HubStats
 from fedctl.model.limits import FRAME_MAX_BYTES
 from fedctl.model.time import to_rfc3339
-from fedctl.operations.table import request_types
+from fedctl.operations.table import load_all, request_types
 from fedctl.wire import frames
 from fedctl.wire.codec import RequestDecoder
 from fedctl.wire.session import ServerSession
@@ -76,6 +79,7 @@ DRAIN_S = 2.0
 """How long it waits for what is in flight."""
 CLOSE_S = 1.0
 """How long a WebSocket peer may take to say goodbye."""
+OWNERS_TRIES = 4
 LOCK_TRIES = 10
 LOCK_PAUSE_S = 0.02
 
@@ -92,10 +96,11 @@ class Hub:
         options: HubServerOptions,
         on_ready: Callable[[HubInfo], None] = lambda _hub: None,
         log: Log | None = None,
+        uid_of: Callable[[tuple[str, int], tuple[str, int]], int | None] = socket_uid,
     ) -> None:
         """Check the options; nothing is opened yet. `context` is used by the event loop and stays the caller's.
 
-        `on_ready` is called once everything listens.
+        `on_ready` is called once everything listens. `uid_of` tells whose a connection within this machine is.
 
         Raises:
             UsageError: options that make no sense, or that would send tokens unencrypted over a network.
@@ -103,6 +108,7 @@ class Hub:
         given.check(options)
         self._options = options
         self._on_ready = on_ready
+        self._uid_of = uid_of
         self._tls = given.tls_context(options)
         self._log = log or Log(LogOptions(), context.clock)
         self._context = context.with_hub(self, lambda text: self._log.basic("index.note", text=text))
@@ -114,6 +120,7 @@ class Hub:
         )
         self._subscribers = Subscribers()
         self._unsent = Unsent()
+        load_all()
         self._decoder = RequestDecoder(request_types())
         self._gate = Gate(options)
         self._guests = Guests(
@@ -330,12 +337,12 @@ class Hub:
     # -- sockets ---------------------------------------------------------------------------------------------------
 
     def _peer(self, link: Link) -> Peer:
-        return Peer(link, ServerSession(self._decoder), self._unsent)
+        frame_max_bytes = WATCH_FRAME_MAX_BYTES if link.looks_only else FRAME_MAX_BYTES
+        return Peer(link, ServerSession(self._decoder, frame_max_bytes=frame_max_bytes), self._unsent)
 
     async def _listen(self, listeners: Listeners, stack: contextlib.AsyncExitStack) -> None:
         assert self._loop is not None
         scheme = "https" if self._tls else "http"
-        self._gate.allow_origin(f"{scheme}://{_shown_address(self._options.host, listeners.http)}")
         pages = Pages(
             healthy=lambda: self._failure is None,
             ready=lambda: self._ready,
@@ -343,6 +350,8 @@ class Hub:
             stats=self._ask_stats,
             figures=self._figures,
             gate=self._gate,
+            watch=Watch(scheme, self._uid_of, listeners.owners_address),
+            refusals=self._refusals,
             verify=self._desk.door.verify,
         )
         common: dict[str, Any] = {
@@ -358,16 +367,33 @@ class Hub:
             "backlog": BACKLOG,
         }
         connection: Any = functools.partial(HubConnection, refused=self._refusals.note)
+        page: Any = functools.partial(connection, looks_only=True)
+
+        async def serve(connection: Any) -> None:
+            await serve_websocket(connection, self._desk, self._peer, self._guests)
+
         web = await serve_ws(
-            lambda connection: serve_websocket(connection, self._desk, self._peer, self._guests),
+            serve,
             sock=listeners.web,
             process_request=self._let_in,
             max_size=FRAME_MAX_BYTES,
             create_connection=connection,
             **common,
         )
-        http = await serve_ws(_no_websocket, sock=listeners.http, process_request=pages.answer, max_size=1, **common)
-        stack.push_async_callback(_closed, web, http)
+        seen = [
+            await serve_ws(
+                serve,
+                sock=listener,
+                process_request=pages.answer,
+                max_size=2 * WATCH_FRAME_MAX_BYTES,  # what is a little over the limit is told so
+                create_connection=page,
+                **common,
+            )
+            for listener in (listeners.http, listeners.owners)
+            if listener is not None
+        ]
+        stack.push_async_callback(_closed, web, *seen)
+        stack.callback(self._guests.dismiss)
         unix = await self._loop.create_unix_server(
             lambda: UnixLink(self._desk, self._peer), sock=listeners.unix, backlog=BACKLOG
         )
@@ -457,10 +483,16 @@ class Hub:
 
 
 class Listeners(msgspec.Struct, frozen=True):
-    """The bound sockets, and the path of the Unix one."""
+    """The bound sockets, and the path of the Unix one.
+
+    `owners_address` is where the owner's page is (see `watch`), if it can be; `owners` listens there, if `http` does
+    not.
+    """
 
     web: Listener
     http: Listener
+    owners: Listener | None
+    owners_address: str | None
     unix: socket.socket
     path: Path
 
@@ -503,9 +535,25 @@ def _listeners(options: HubServerOptions, guests: Guests) -> Iterator[Listeners]
     with contextlib.ExitStack() as stack:
         web = stack.enter_context(_bound(options.host, options.port, "--port", guests))
         http = stack.enter_context(_bound(options.host, options.http_port, "--http-port", guests))
+        address, owners = _bound_for_owner(options, http.getsockname()[1], guests)
+        if owners is not None:
+            stack.enter_context(owners)
         unix = stack.enter_context(_bound_unix(path))
         stack.callback(path.unlink, missing_ok=True)
-        yield Listeners(web, http, unix, path)
+        yield Listeners(web, http, owners, address, unix, path)
+
+
+def _bound_for_owner(options: HubServerOptions, port: int, guests: Guests) -> tuple[str | None, Listener | None]:
+    """Choose where the owner's page is, and listen there. Linux alone has all of 127.0.0.0/8 without being told."""
+    if options.tls_cert is not None or sys.platform != "linux":
+        return None, None
+    if options.host == "0.0.0.0":  # noqa: S104  compared, not bound
+        return chosen_address(), None
+    for _ in range(OWNERS_TRIES):
+        address = chosen_address()
+        with contextlib.suppress(OSError):
+            return address, counting(socket.create_server((address, port), backlog=BACKLOG), guests)
+    return None, None
 
 
 def _bound(host: str, port: int, flag: str, guests: Guests) -> Listener:
@@ -556,7 +604,3 @@ async def _closed(*servers: Any) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(CLOSE_S * 1.5):
             await asyncio.gather(*(server.wait_closed() for server in servers))
-
-
-async def _no_websocket(_connection: Any) -> None:
-    """Never reached: every request on the port of the plain GETs is answered before it could become one."""

@@ -45,16 +45,21 @@ class ReportAgent(Request[AgentAnswer], frozen=True, kw_only=True, tag="agent.re
 
 
 class AgentList(Answer, frozen=True, kw_only=True):
-    """Agents, newest first."""
+    """A page of agents, newest first; `cursor` continues, None at the end. `total`: how many in all, if asked for."""
 
     agents: list[Agent]
+    cursor: str | None = None
+    total: int | None = None
 
 
 class ListAgents(Request[AgentList], frozen=True, kw_only=True, tag="agent.list"):
-    """List the tenant's agents; without `all`, those that are not dead."""
+    """A page of the tenant's agents; without `all`, of those that are not dead; with `statuses`, in one of these."""
 
     all: bool = False
+    statuses: list[AgentStatus] = []
     limit: int = 1000
+    cursor: str | None = None
+    count: bool = False
 
 
 class GetAgent(Request[AgentAnswer], frozen=True, kw_only=True, tag="agent.show"):

@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from fedctl.messages.base import Answer, Request
 from fedctl.model.backup import Backup
-from fedctl.model.episode import Episode, EpisodeDraft, EpisodeFilter, Hit, Mode
-
-
-class StoreResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What became of one draft.
-
-    `deleted`: the id carries a tombstone, nothing was stored. `existing`: the same episode was there already.
-    `skipped`: another episode has the id and the caller wanted that passed over. `error` is the `error` object.
-    """
-
-    ok: bool
-    id: str
-    seq: int | None = None
-    deleted: bool = False
-    existing: bool = False
-    skipped: bool = False
-    episode: Episode | None = None
-    error: dict[str, Any] | None = None
+from fedctl.model.episode import Episode, EpisodeDraft, EpisodeFilter, Hit, Mode, StoreResult
 
 
 class StoreAnswer(Answer, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from fedctl.messages.base import Answer, Request
-from fedctl.messages.memory import StoreResult
+from fedctl.model.episode import StoreResult
 from fedctl.model.pool import LEASE_MS, Attempt, Completion, Item, ItemDraft, ItemFailure, ItemStatus, Lease, Pool
 
 

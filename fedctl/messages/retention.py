@@ -82,9 +82,9 @@ class Prune(Request[PruneAnswer], frozen=True, kw_only=True, tag="retention.prun
 class ExplainAnswer(Answer, frozen=True, kw_only=True):
     """What the policy makes of an episode now, and why.
 
-    It goes by `removed_by`, or is kept whatever these say by `kept_by`; neither: no rule is about it. `goes_at` is when
-    it is old enough to go, if nothing protects it. `place` of `examined` is its place among the
-    tenant's by `created_at`, 1 the newest.
+    It goes by `removed_by`, or is kept whatever these say by `kept_by`; neither: no rule is about it. `goes_at` is now
+    if a rule removes it already, else when it is old enough to go, if nothing protects it. `place` of `examined` is its
+    place among the tenant's by `created_at`, 1 the newest.
     """
 
     id: str

@@ -23,13 +23,19 @@ class IssueToken(Request[IssueAnswer], frozen=True, kw_only=True, tag="token.iss
 
 
 class TokenList(Answer, frozen=True, kw_only=True):
-    """Records, newest first."""
+    """A page of records, newest first; `cursor` continues, None at the end. `total`: how many in all, if asked for."""
 
     tokens: list[TokenRecord]
+    cursor: str | None = None
+    total: int | None = None
 
 
 class ListTokens(Request[TokenList], frozen=True, kw_only=True, tag="token.list"):
-    """All tokens that were issued and not yet forgotten."""
+    """A page of the tokens that were issued and not yet forgotten."""
+
+    limit: int = 1000
+    cursor: str | None = None
+    count: bool = False
 
 
 class RotateAnswer(Answer, frozen=True, kw_only=True):

@@ -75,7 +75,7 @@ class HubStats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HubInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a hub listens. `url` is its WebSocket, `http_url` its plain GETs, `socket` its Unix socket.
+    """Where a hub listens. `url` is its WebSocket, `http_url` its page and plain GETs, `socket` its Unix socket.
 
     `home` and `socket` are empty for who does not run the hub.
     """

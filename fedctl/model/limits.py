@@ -178,7 +178,7 @@ def encode_json(what: str, value: Any) -> str:
     return text.decode()
 
 
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_STRINGS = rb'"(?:[^"\\]|\\.)*"'
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
@@ -187,7 +187,7 @@ def _is_too_deep(text: bytes) -> bool:
     """Return whether JSON is nested too deep, without walking it: each pass takes the innermost level away."""
     if text.count(b"[") + text.count(b"{") <= JSON_MAX_DEPTH:
         return False
-    brackets = _STRINGS.sub(b"", text).translate(_ONE_KIND, _NO_BRACKETS)
+    brackets = re.sub(_STRINGS, b"", text).translate(_ONE_KIND, _NO_BRACKETS)
     for _ in range(JSON_MAX_DEPTH):
         brackets = brackets.replace(b"[]", b"")
     return bool(brackets)

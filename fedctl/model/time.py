@@ -8,15 +8,13 @@ import time
 from fedctl.errors import UsageError
 
 _UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])", re.ASCII)
-_ISO = re.compile(
-    r"P(?:(\d+(?:\.\d+)?)W)?(?:(\d+(?:\.\d+)?)D)?(?:T(?:(\d+(?:\.\d+)?)H)?(?:(\d+(?:\.\d+)?)M)?(?:(\d+(?:\.\d+)?)S)?)?",
-    re.ASCII,
+# Patterns are compiled when first used: the three take a millisecond, and most commands are given no time.
+_PART = r"(\d+(?:\.\d+)?)(ms|[smhdw])"
+_ISO = (
+    r"P(?:(\d+(?:\.\d+)?)W)?(?:(\d+(?:\.\d+)?)D)?(?:T(?:(\d+(?:\.\d+)?)H)?(?:(\d+(?:\.\d+)?)M)?(?:(\d+(?:\.\d+)?)S)?)?"
 )
 _ISO_UNITS = ("w", "d", "h", "m", "s")
-_INSTANT = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?([Zz]|[+-]\d\d:?\d\d)?)?", re.ASCII
-)
+_INSTANT = r"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?([Zz]|[+-]\d\d:?\d\d)?)?"
 # RFC 3339 has four digits for the year: 0001-01-01T00:00:00.000Z to 9999-12-31T23:59:59.999Z.
 _MIN_MS = -62_135_596_800_000
 _MAX_MS = 253_402_300_799_999
@@ -30,14 +28,14 @@ def parse_duration_ms(text: str) -> int:
     given = text.strip()
     total = 0.0
     if given[:1] in "Pp" and given:
-        match = _ISO.fullmatch(given.upper())
+        match = re.fullmatch(_ISO, given.upper(), re.ASCII)
         if match is None or not any(match.groups()) or given[-1] in "Tt":
             raise _not_a_duration(text)
         total = sum(float(part) * _UNIT_MS[unit] for part, unit in zip(match.groups(), _ISO_UNITS, strict=True) if part)
     else:
         end = 0
         seen: list[str] = []
-        for match in _PART.finditer(given):
+        for match in re.finditer(_PART, given, re.ASCII):
             if match.start() != end or match[2] in seen:
                 raise _not_a_duration(text)
             end = match.end()
@@ -48,6 +46,16 @@ def parse_duration_ms(text: str) -> int:
     if total > _MAX_MS:
         raise UsageError(f"the duration {text!r} is longer than fedctl can count")
     return round(total)
+
+
+def format_duration(ms: int) -> str:
+    """Return a duration of whole ms as `parse_duration_ms` takes it, in the units of a person: `90d`, `1h30m`."""
+    parts = []
+    for unit in ("d", "h", "m", "s", "ms"):
+        count, ms = divmod(ms, _UNIT_MS[unit])
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
 
 
 def _not_a_duration(text: str) -> UsageError:
@@ -66,7 +74,7 @@ def parse_instant_ms(text: str, now_ms: int, *, past: bool) -> int:
     given = text.strip()
     if given.lower() == "now":
         return now_ms
-    match = _INSTANT.fullmatch(given)
+    match = re.fullmatch(_INSTANT, given, re.ASCII)
     if match is not None:
         return _calendar_ms(match, text)
     try:
@@ -111,7 +119,7 @@ def to_rfc3339(ms: int) -> str:
 
 def from_rfc3339(text: str) -> int:
     """Return the ms of an absolute time; relative forms are refused."""
-    match = _INSTANT.fullmatch(text.strip()) if isinstance(text, str) else None
+    match = re.fullmatch(_INSTANT, text.strip(), re.ASCII) if isinstance(text, str) else None
     if match is None:
         raise UsageError(f"{text!r} is not a time", hint="write it like 2026-01-31T12:00:00.000Z")
     return _calendar_ms(match, text)

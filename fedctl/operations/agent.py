@@ -25,13 +25,13 @@ from fedctl.model.agent import (
     check_note,
 )
 from fedctl.model.time import from_rfc3339, to_rfc3339
+from fedctl.operations import newest
 
 if TYPE_CHECKING:
     from fedctl.model.hub import EventKind
     from fedctl.model.principal import Principal
     from fedctl.operations.context import Context
 
-_LIST_MAX = 10_000
 _HOST_MAX_CHARACTERS = 255
 _SAME_BIRTH_MS = 2_000
 """An agent that enters again was born when it was: its age tells so, but for what the network takes."""
@@ -114,10 +114,16 @@ def list_(ctx: Context, who: Principal, request: a.ListAgents) -> a.AgentList:
     """List the tenant's agents, newest first."""
     key = ctx.store.tenants.key(who.tenant_id)
     if key is None:
-        return a.AgentList(agents=[])
-    limit = min(max(request.limit, 1), _LIST_MAX)
-    agents = ctx.store.agents.all((key, who.tenant_id), include_dead=request.all, limit=limit)
-    return a.AgentList(agents=agents)
+        return a.AgentList(agents=[], total=0 if request.count else None)
+    limit, after = newest.page_limit(request.limit), newest.after(request.cursor)
+    every, statuses = request.all, request.statuses
+    agents = ctx.store.agents.page(
+        (key, who.tenant_id), include_dead=every, statuses=statuses, limit=limit, after=after
+    )  # fmt: skip
+    total = ctx.store.agents.count(key, include_dead=every, statuses=statuses) if request.count else None
+    last = agents[-1] if len(agents) == limit else None
+    cursor = None if last is None else newest.cursor_after(last.spawned_at, last.id)
+    return a.AgentList(agents=agents, cursor=cursor, total=total)
 
 
 def show(ctx: Context, who: Principal, request: a.GetAgent) -> a.AgentAnswer:
@@ -155,7 +161,8 @@ def _tenant(ctx: Context, who: Principal, agent_id: str) -> tuple[int, str]:
 
 
 def _unknown(agent_id: str) -> NotFound:
-    return NotFound(f"there is no agent {agent_id}", hint="fedctl agent list shows them")
+    hint = "fedctl agent list shows them"
+    return NotFound(f"there is no agent {agent_id}", hint=hint, details={"agent": agent_id})
 
 
 def _alive(agent: Agent, now_ms: int) -> bool:

@@ -7,16 +7,16 @@ a folder is locked while its maker lives, and swept by the next one.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import shutil
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fedctl import __version__
+from fedctl import __version__, disk
 from fedctl.access.sealing import (
     AnyOpener,
     ForeignError,
@@ -34,8 +34,9 @@ from fedctl.archive.writer import Writer
 from fedctl.errors import Corrupt, Denied, FedctlError, NoStore, NotFound, Unavailable, UsageError, from_os
 from fedctl.model.backup import Backup, Judged, KeepRules, Pruned
 from fedctl.model.time import from_rfc3339, to_rfc3339
+from fedctl.operations.damage import way_back
 from fedctl.operations.job import exclusive_job
-from fedctl.operations.register import Register, check_not_gone
+from fedctl.operations.register import NAME, Register, check_not_gone, parsed
 from fedctl.retention.keep import keep
 from fedctl.store import ledger
 from fedctl.store.backup import contents
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
 
 FOLDER = "backups"
 """Where a home's backups go if nothing else is said."""
-_NAME = re.compile(r"fedctl-(\d{8}T\d{9}Z)-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.backup")
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _TRIES = 3
 _SCRATCH = re.compile(r"\.fedctl-[0-9a-f-]{36}\.partial")
@@ -131,7 +131,7 @@ def _made(  # noqa: PLR0913  as `create`
         copy = (unborn.parent if passphrase is None else held_open.enter_context(scratch(home, clock))) / FILE_NAME
         _check_room(store, home, folder, sealed=passphrase is not None)
         os.close(_owner_s(str(copy), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC))
-        with _undamaged():
+        with _undamaged(home):
             with store.read():
                 with exclusive_job(home, "erase", wait_ms):
                     erased_bytes = size_bytes(str(home / ledger.FILE_NAME))
@@ -168,7 +168,7 @@ def _made(  # noqa: PLR0913  as `create`
             if size_bytes(str(home / ledger.FILE_NAME)) != erased_bytes:
                 return None
             path = unborn.rename(folder / name)
-            _sync(folder)
+            disk.sync(folder)
             with _told(f"the backup is {path}, but it cannot be noted in {home}"):
                 verified_at = to_rfc3339(clock.now_ms())
                 Register(home).note(path, sha256=sha256, verified_at=verified_at, error=None, made=True)
@@ -176,14 +176,14 @@ def _made(  # noqa: PLR0913  as `create`
 
 
 @contextlib.contextmanager
-def _undamaged() -> Iterator[None]:
+def _undamaged(home: Path) -> Iterator[None]:
     try:
         yield
     except (Corrupt, UnicodeDecodeError) as error:
         why = error.message.removeprefix("it is damaged: ") if isinstance(error, Corrupt) else "a text in it is none"
         raise Corrupt(
             f"the store is damaged, no backup was made: {why}",
-            hint="restore the last good one (fedctl backup list): fedctl restore ID --overwrite",
+            hint=way_back(home),
         ) from error
 
 
@@ -244,8 +244,8 @@ def _make_folder(folder: Path) -> None:
 def scratch(folder: Path, clock: Clock) -> Iterator[Path]:
     """Make a folder that is gone afterwards, also if its maker is killed: then the next one here removes it."""
     with _told(f"nothing can be written in {folder}"):
-        _sweep_all(folder)
-        path, descriptor = _locked_folder(folder, clock)
+        _sweep(folder)
+        path, descriptor = disk.held_folder(lambda: _new_partial(folder, clock))
     try:
         yield path
     finally:
@@ -253,20 +253,10 @@ def scratch(folder: Path, clock: Clock) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _locked_folder(folder: Path, clock: Clock) -> tuple[Path, int]:
-    while True:
-        path = folder / f".fedctl-{clock.new_id()}.partial"
-        path.mkdir(mode=0o700)
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            if path.exists():
-                return path, descriptor
-        except BlockingIOError:  # somebody sweeps in this very moment, and took it for a dead one's
-            pass
-        except OSError:  # a file system without locks: there nobody sweeps either
-            return path, descriptor
-        os.close(descriptor)
+def _new_partial(folder: Path, clock: Clock) -> Path:
+    path = folder / f".fedctl-{clock.new_id()}.partial"
+    path.mkdir(mode=0o700)
+    return path
 
 
 def sweep_partials(home: Path) -> list[Path]:
@@ -274,33 +264,27 @@ def sweep_partials(home: Path) -> list[Path]:
     left: list[Path] = []
     for folder in (home, *known_folders(home)):
         with contextlib.suppress(OSError):
-            left += _sweep_all(folder)
+            left += _sweep(folder)
     return left
 
 
-def _sweep_all(folder: Path) -> list[Path]:
-    partials = [path for path in sorted(folder.iterdir()) if _SCRATCH.fullmatch(path.name)]
-    for path in partials:
-        _sweep(path)
-    return [path for path in partials if path.is_dir() and not path.is_symlink()]
+def dead_partials(home: Path) -> Iterator[Path]:
+    """Yield the folders of copies whose makers died, each held while it is yielded (`disk.dead`)."""
+    for folder in (home, *known_folders(home)):
+        with contextlib.suppress(OSError):
+            yield from disk.dead(_partials(folder), stat.S_ISDIR)
 
 
-def _sweep(path: Path) -> None:
-    with contextlib.suppress(OSError):  # somebody else's, or somebody is at work there
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def _partials(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if _SCRATCH.fullmatch(path.name)]
+
+
+def _sweep(folder: Path) -> list[Path]:
+    partials = _partials(folder)
+    for path in disk.dead(partials, stat.S_ISDIR):
+        with contextlib.suppress(OSError):  # not for us to remove
             shutil.rmtree(path)
-        finally:
-            os.close(descriptor)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    return [path for path in partials if path.is_dir() and not path.is_symlink()]
 
 
 @contextlib.contextmanager
@@ -340,7 +324,7 @@ def unsure(home: Path, path: Path) -> list[str]:
     """
     absent = absent_folders(home)
     folders = {*known_folders(home)} - {*absent}
-    newer = (one for one in Register(home).whole() if _NAME.fullmatch(one.name) and one.name > path.name)
+    newer = (one for one in Register(home).whole() if NAME.fullmatch(one.name) and one.name > path.name)
     return [f"the folder {folder} is not there now, and may hold a newer backup" for folder in absent] + [
         f"{one}, which is newer, is not there now" for one in newer if one.parent in folders and not one.exists()
     ]
@@ -374,7 +358,7 @@ def find(home: Path, what: str) -> Path:
         raise NotFound("there is no backup", hint=_elsewhere(home) or "make one: fedctl backup create")
     if _ID.fullmatch(what):
         for path in _files(home, None):
-            if _parsed(path)[0] == what:
+            if parsed(path)[0] == what:
                 return path
     elif Path(what).exists():
         return Path(what).absolute()
@@ -434,7 +418,7 @@ def unlooked(home: Path) -> list[str]:
 def describe(home: Path, path: Path) -> Backup:
     """Return what there is to say of a backup file without its passphrase, and without reading all of it."""
     noted = Register(home).noted(path)
-    backup_id, created_at = _parsed(path)
+    backup_id, created_at = parsed(path)
     said: dict[str, Any] = dict.fromkeys(("episodes", "items", "schema_version", "model"))
     said |= {"id": backup_id, "created_at": created_at, "size_bytes": 0, **noted}
     try:
@@ -470,7 +454,7 @@ def _files(home: Path, folder: Path | None) -> list[Path]:
     for one in known_folders(home) if folder is None else [folder.absolute()]:
         try:
             for path in one.iterdir():
-                if _NAME.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+                if NAME.fullmatch(path.name) and path.is_file() and not path.is_symlink():
                     found[path.resolve()] = path
         except PermissionError as error:
             if folder is not None:
@@ -478,15 +462,6 @@ def _files(home: Path, folder: Path | None) -> list[Path]:
         except OSError:
             continue  # a disk that is not there
     return sorted(found.values(), key=lambda path: (path.name, path))
-
-
-def _parsed(path: Path) -> tuple[str | None, str | None]:
-    """Return id and time (RFC 3339) from a file's name."""
-    match = _NAME.fullmatch(path.name)
-    if match is None:
-        return None, None
-    t = match[1]
-    return match[2], f"{t[:4]}-{t[4:6]}-{t[6:8]}T{t[9:11]}:{t[11:13]}:{t[13:15]}.{t[15:18]}Z"
 
 
 # -- checking ----------------------------------------------------------------------------------------------------
@@ -504,7 +479,8 @@ def verify(  # noqa: PLR0913  one parameter a choice
     """Read all of a backup, and note whether it is as it was made; with `restore_test` restore it beside itself.
 
     Raises:
-        Corrupt: It is damaged, forged or foreign, or the passphrase is wrong.
+        Corrupt: It is damaged, forged or foreign.
+        Denied: It was sealed with another passphrase.
         UsageError: A sealed one is to be restored, and there is no passphrase.
         DiskFull: There is no room to restore it.
     """
@@ -626,7 +602,7 @@ def prune(  # noqa: PLR0913  one parameter a choice
             for one in gone:
                 step(0, None)
                 Path(one.path).unlink(missing_ok=True)
-            _sync(folder)
+            disk.sync(folder)
     reasons: dict[str, int] = {}
     for one in judged:
         for why in one.reasons:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
-from fedctl.recall.text import TEXT_FORM
 from fedctl.store.store import Store
 
 if TYPE_CHECKING:
@@ -51,12 +51,16 @@ class Recall:
     """The model and the index files, shared by all threads of a process.
 
     An agent's memory has no index files (its vectors are few and searched as rows), and no model unless it embeds
-    by itself.
+    by itself. Either may be given as what makes it, when it is first asked for: most commands ask for neither, and
+    their modules take 4 ms.
     """
 
-    def __init__(self, embedder: Embedder | None, index: IndexFolder | None) -> None:
+    def __init__(
+        self, embedder: Embedder | Callable[[], Embedder] | None, index: IndexFolder | Callable[[], IndexFolder] | None
+    ) -> None:
         self._embedder = embedder
         self._index = index
+        self._making = threading.Lock()
         self.open_parts: dict[tuple[int, int], tuple[str, Part]] = {}
         """(tenant key, model key) -> the stamp of the mapped files and what they hold."""
         self.open_graphs: dict[tuple[int, int], tuple[str, Graph]] = {}
@@ -68,6 +72,10 @@ class Recall:
     def embedder(self) -> Embedder:
         """The model."""
         assert self._embedder is not None, "nothing is embedded here"
+        if callable(self._embedder):
+            with self._making:
+                if callable(self._embedder):  # nobody else has made it meanwhile
+                    self._embedder = self._embedder()
         return self._embedder
 
     @property
@@ -79,6 +87,10 @@ class Recall:
     def index(self) -> IndexFolder:
         """The index files."""
         assert self._index is not None, "there are no index files here"
+        if callable(self._index):
+            with self._making:
+                if callable(self._index):
+                    self._index = self._index()
         return self._index
 
     @property
@@ -89,6 +101,8 @@ class Recall:
     @property
     def model_tag(self) -> str:
         """The model's id with the form of the embedded text: what a vector is tagged with."""
+        from fedctl.recall.text import TEXT_FORM  # noqa: PLC0415  who embeds nothing does without its patterns: 2 ms
+
         return f"{self.embedder.model_id}/t{TEXT_FORM}"
 
 

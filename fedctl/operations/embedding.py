@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
@@ -86,6 +85,8 @@ def embed_pending(ctx: Context, *, budget_s: float | None, tenant_key: int | Non
 
 def _next(ctx: Context, size: int) -> list[Queued]:
     """Return the newest waiting episodes of each tenant, one of each in turn, in an order of chance."""
+    import random  # noqa: PLC0415  only here: 1 ms
+
     tenants = ctx.store.embeddings.waiting_tenants()
     chosen = random.sample(tenants, min(size, len(tenants)))
     lines = [ctx.store.embeddings.queued(key, -(-size // len(chosen))) for key in chosen]

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from fedctl.errors import DiskFull, FedctlError, NotFound, Unavailable, UsageError
 from fedctl.messages import memory as m
 from fedctl.messages import tenant as t
-from fedctl.model import limits
+from fedctl.model import limits, shown
 from fedctl.model.episode import check_filter
 from fedctl.operations import index
 from fedctl.operations.job import Deadline, exclusive_job
 from fedctl.store.ledger import FILE_NAME, Entry, Ledger, digest_within, tenant_digest
-from fedctl.store.room import LOG_LEAST_BYTES, shown
+from fedctl.store.room import LOG_LEAST_BYTES
 from fedctl.store.scrub import Scrubbed, scrub
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def erase_tenant(ctx: Context, _who: Principal, request: t.EraseTenant) -> t.Era
     tokens = ctx.store.erasures.count_tokens(name) if request.begin else 0
     under_way = [one for one in ctx.store.erasures.open() if one.digest == digest]
     if request.begin and key is None and not tokens and not under_way:
-        raise NotFound(f"there is no tenant {name}", hint="fedctl tenant list shows them")
+        raise NotFound(f"there is no tenant {name}", hint="fedctl tenant list shows them", details={"tenant": name})
     keys = [one.tenant_key for one in under_way] + ([] if key is None else [key])
     held = [ctx.store.erasures.holdings(one) for one in keys]
     counts = {kind: sum(getattr(one, kind) for one in held) for kind in t.HELD}
@@ -344,7 +344,7 @@ def _ended(ctx: Context, emptied: Iterable[OpenErasure], deadline: Deadline) -> 
     try:
         filed = _filed(ctx.store, Ledger(ctx.home / FILE_NAME), lambda: deadline.over)
     except DiskFull:
-        notes.append(_LEDGER_FULL.format(shown(len(ctx.store.erasures.unfiled()) * _LINE_BYTES + (64 << 10))))
+        notes.append(_LEDGER_FULL.format(shown.size(len(ctx.store.erasures.unfiled()) * _LINE_BYTES + LOG_LEAST_BYTES)))
     copies = _copies_under_way(ctx)
     if copies:
         notes.append(_COPY_HELD.format(", ".join(map(str, copies))))
@@ -424,8 +424,8 @@ def _no_room(store: Store, key: int, error: DiskFull) -> str:
     needed = int(error.details.get("needed_bytes", 0)) or 2 * store.erasures.words_bytes(key)
     wanted = max(needed + int(error.details.get("watermark_bytes", 0)) - free_bytes, 64 << 10)
     return (
-        f"the disk has too little room to clear away what was erased: it takes up to {shown(wanted)} more; with that "
-        "the same command finishes it, or a hub does"
+        f"the disk has too little room to clear away what was erased: it takes up to {shown.size(wanted)} more; with "
+        "that the same command finishes it, or a hub does"
     )
 
 

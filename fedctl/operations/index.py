@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from fedctl.errors import Denied, DiskFull, Failure, FedctlError, Unavailable, from_os
+from fedctl.messages.memory import IndexStats
+from fedctl.model.time import to_rfc3339
 from fedctl.operations.embedding import active_model
 from fedctl.recall import graph, index
 from fedctl.store.index import BlockRow, GraphRow
@@ -557,3 +559,25 @@ def _intact(ctx: Context, tenant_key: int, model: Model, snapshot: SnapshotRow, 
     # Inside a read snapshot nothing can be written: the new look of a good file is recorded by the next upkeep.
     blocks = [index.Block(*block) for block in ctx.store.indexes.blocks(tenant_key, model.key)]
     return sum(block.rows for block in blocks) == snapshot.vectors and ctx.recall.index.verify(files, blocks, model.dim)
+
+
+def figures(ctx: Context, tenant_key: int, model: Model | None) -> IndexStats:
+    """Return what there is of a tenant's index, and how old it is."""
+    snapshot = None if model is None else ctx.store.indexes.snapshot(tenant_key, model.key)
+    if model is None or snapshot is None:
+        tail = 0 if model is None else ctx.store.embeddings.count(tenant_key, model.key)
+        return IndexStats(model=None if model is None else model.id, tail=tail)
+    graph = ctx.store.indexes.graph(tenant_key, model.key)
+    files: tuple[Path, ...] = ctx.recall.index.files(tenant_key, model.key, snapshot.generation)
+    if graph is not None:
+        files = (*files, ctx.recall.index.graph_path(tenant_key, model.key, graph.generation))
+    return IndexStats(
+        form="flat" if graph is None else "hnsw",
+        model=model.id,
+        vectors=snapshot.vectors,
+        graph_vectors=0 if graph is None else graph.vectors,
+        tail=ctx.store.embeddings.count_after(tenant_key, model.key, snapshot.through_key, 1 << 60),
+        size_bytes=ctx.recall.index.size_bytes(files),
+        updated_at=to_rfc3339(snapshot.updated_at_ms),
+        age_s=max(0, ctx.clock.now_ms() - snapshot.updated_at_ms) / 1000,
+    )

@@ -13,7 +13,6 @@ from msgspec.structs import replace
 
 from fedctl.errors import Conflict, FedctlError, NotFound, UsageError, from_code
 from fedctl.messages import pool as p
-from fedctl.messages.memory import StoreEpisodes, StoreResult
 from fedctl.model import limits
 from fedctl.model.pool import (
     COMPLETION_MAX_BYTES,
@@ -30,12 +29,12 @@ from fedctl.model.pool import (
     Outcome,
 )
 from fedctl.model.time import from_rfc3339
-from fedctl.operations import memory
 from fedctl.store.pool import ItemRow, NewItem, PoolRow, to_item
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from fedctl.model.episode import StoreResult
     from fedctl.model.hub import EventKind
     from fedctl.model.principal import Principal
     from fedctl.operations.context import Context
@@ -353,6 +352,9 @@ def _follow(
             ids.append(result.id)
         episode = None
         if one.episode is not None:
+            from fedctl.messages.memory import StoreEpisodes  # noqa: PLC0415  few items end as an episode
+            from fedctl.operations import memory  # noqa: PLC0415  likewise
+
             (episode,) = memory.store(ctx, who, StoreEpisodes(episodes=[one.episode])).results
             _raise_if_refused(episode.error)
         _check_whole(one)
@@ -387,6 +389,8 @@ def check_draft(draft: ItemDraft | Completion | ItemFailure, who: Principal) -> 
             limits.check_name("pool", follow_up.pool)
             _new_item(follow_up.item, 0)
         if draft.episode is not None:
+            from fedctl.operations import memory  # noqa: PLC0415  few items end as an episode
+
             memory.prepare(draft.episode, who, 0)
         _check_whole(draft)
 

@@ -19,24 +19,21 @@ from fedctl.model.episode import (
     EpisodeFilter,
     Hit,
     Match,
+    StoreResult,
     check_filter,
 )
-from fedctl.model.time import from_rfc3339, to_rfc3339
-from fedctl.operations import embedding, index
+from fedctl.model.time import from_rfc3339
 from fedctl.operations.sieve import Sieve
 from fedctl.operations.tenant import Room
 from fedctl.recall import rank, text
-from fedctl.recall.index import NORM_TOLERANCE, FileLostError
 from fedctl.store.memory import NewEpisode, size_of
 from fedctl.store.trouble import WordsDamagedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
 
     from fedctl.model.principal import Principal
     from fedctl.operations.context import Context
-    from fedctl.store.embedding import Model
 
 QUERY_EMBED_BUDGET_S = 2.0
 """How long a query without a hub embeds what still waits, before it searches."""
@@ -131,7 +128,7 @@ def _check_size(draft: EpisodeDraft, characters: int) -> None:
 
 def _store_rows(
     ctx: Context, who: Principal, request: m.StoreEpisodes, rows: Sequence[NewEpisode | FedctlError], now_ms: int
-) -> list[m.StoreResult]:
+) -> list[StoreResult]:
     good = [row for row in rows if isinstance(row, NewEpisode)]
     if not good:
         return [_refused(draft.id, row) for draft, row in zip(request.episodes, rows, strict=True)]  # type: ignore[arg-type]
@@ -139,7 +136,7 @@ def _store_rows(
     ids = [row.id for row in good]
     known: dict[str, int | None] = ctx.store.episodes.known_ids(tenant_key, ids)
     known |= dict.fromkeys(ctx.store.erasures.erased_among(who.tenant_id, ids))
-    results: list[m.StoreResult] = []
+    results: list[StoreResult] = []
     fresh: list[tuple[int, NewEpisode, EpisodeDraft]] = []
     in_batch: dict[str, NewEpisode] = {}
     seq = ctx.store.changes.last_seq()
@@ -158,7 +155,7 @@ def _store_rows(
             known[row.id] = seq
             in_batch[row.id] = row
             fresh.append((seq, row, draft))
-            results.append(m.StoreResult(ok=True, id=row.id, seq=seq))
+            results.append(StoreResult(ok=True, id=row.id, seq=seq))
     _insert(ctx, tenant_key, fresh, now_ms)
     return results
 
@@ -182,6 +179,8 @@ def _keep_vectors(ctx: Context, tenant_key: int, fresh: Sequence[tuple[int, NewE
     """Take over the vectors that came with their episodes and are of the store's model; queue the others."""
     shipped = []
     if ctx.recall.embeds and any(draft.embedding is not None for _, _, draft in fresh):
+        from fedctl.operations import embedding  # noqa: PLC0415  see _query
+
         model = embedding.adopt_model(ctx)
         if model is not None:
             shipped = [
@@ -200,6 +199,8 @@ def _fits(given: Embedding, model_id: str, dim: int) -> bool:
     Another model's are passed over (the episode is then embedded here), and so are more vectors than an episode may
     have bytes, and what is no vector of norm 1.
     """
+    from fedctl.recall.index import NORM_TOLERANCE  # noqa: PLC0415  see _query
+
     if given.model != model_id or not 0 < len(given.vectors) * 2 * dim <= limits.EPISODE_MAX_BYTES:
         return False
     for blob in given.vectors:
@@ -211,28 +212,28 @@ def _fits(given: Embedding, model_id: str, dim: int) -> bool:
     return True
 
 
-def _refused(episode_id: str, error: FedctlError) -> m.StoreResult:
-    return m.StoreResult(ok=False, id=episode_id, error=error.as_dict())
+def _refused(episode_id: str, error: FedctlError) -> StoreResult:
+    return StoreResult(ok=False, id=episode_id, error=error.as_dict())
 
 
-def _again(row: NewEpisode, first: NewEpisode, seq: int | None, on_conflict: str) -> m.StoreResult:
+def _again(row: NewEpisode, first: NewEpisode, seq: int | None, on_conflict: str) -> StoreResult:
     if _content(row) == _content(first):
-        return m.StoreResult(ok=True, id=row.id, seq=seq, existing=True)
+        return StoreResult(ok=True, id=row.id, seq=seq, existing=True)
     return _conflict(row.id, seq, on_conflict)
 
 
-def _met(ctx: Context, tenant: tuple[int, str], row: NewEpisode, seq: int | None, on_conflict: str) -> m.StoreResult:
+def _met(ctx: Context, tenant: tuple[int, str], row: NewEpisode, seq: int | None, on_conflict: str) -> StoreResult:
     if seq is None:
-        return m.StoreResult(ok=True, id=row.id, deleted=True)
+        return StoreResult(ok=True, id=row.id, deleted=True)
     stored = ctx.store.episodes.by_seqs(tenant, [seq])[seq]
     if _content(row) == _content_of_stored(stored):
-        return m.StoreResult(ok=True, id=row.id, seq=seq, existing=True)
+        return StoreResult(ok=True, id=row.id, seq=seq, existing=True)
     return _conflict(row.id, seq, on_conflict)
 
 
-def _conflict(episode_id: str, seq: int | None, on_conflict: str) -> m.StoreResult:
+def _conflict(episode_id: str, seq: int | None, on_conflict: str) -> StoreResult:
     if on_conflict == "skip":
-        return m.StoreResult(ok=True, id=episode_id, seq=seq, skipped=True)
+        return StoreResult(ok=True, id=episode_id, seq=seq, skipped=True)
     error = Conflict(
         f"the episode {episode_id} exists with other content",
         hint="episodes are not changed; store it under another id",
@@ -256,7 +257,7 @@ def _content_of_stored(e: Episode) -> bytes:
     )  # fmt: skip
 
 
-def _with_episodes(ctx: Context, who: Principal, results: list[m.StoreResult]) -> list[m.StoreResult]:
+def _with_episodes(ctx: Context, who: Principal, results: list[StoreResult]) -> list[StoreResult]:
     tenant = _tenant(ctx, who)
     if tenant is None:
         return results
@@ -273,6 +274,13 @@ def query(ctx: Context, who: Principal, request: m.QueryEpisodes) -> m.QueryAnsw
     tenant = _tenant(ctx, who)
     if tenant is None:
         return m.QueryAnswer(hits=[], pending=0, notes=[])
+    if request.fresh and who.looks_only:  # it would hold a thread of the hub for as long as there is much to embed
+        request = msgspec.structs.replace(request, fresh=False)
+    if request.mode == "keyword":
+        return _query(ctx, tenant, request)
+    from fedctl.operations import index  # noqa: PLC0415  see _query
+    from fedctl.recall.index import FileLostError  # noqa: PLC0415  see _query
+
     try:
         return _query(ctx, tenant, request)
     except FileLostError:  # cut or taken away in the middle of it: now it shows, and the rows are searched
@@ -284,6 +292,9 @@ def _query(ctx: Context, tenant: tuple[int, str], request: m.QueryEpisodes) -> m
     notes: list[str] = []
     pending, search, model = 0, None, None
     if request.mode != "keyword":
+        # What neither asks by meaning nor ships vectors does without: 8 ms of each command.
+        from fedctl.operations import embedding, index  # noqa: PLC0415
+
         pending = _catch_up(ctx, tenant[0], notes, fresh=request.fresh)
         model = embedding.active_model(ctx)
         note = embedding.model_note(ctx, model)
@@ -380,6 +391,8 @@ def _embedded_within(ctx: Context, tenant_key: int, budget_s: float | None, *, b
     """Embed the tenant's episodes, or in a hub wait while its background does; return how many are left then."""
     left = ctx.store.embeddings.pending(tenant_key)
     if ctx.hub is None:
+        from fedctl.operations import embedding, index  # noqa: PLC0415  see _query
+
         if left:
             left = embedding.embed_pending(ctx, budget_s=budget_s, tenant_key=tenant_key, bulk=bulk)
         index.catch_up(ctx, tenant_key)
@@ -493,6 +506,8 @@ def list_(ctx: Context, who: Principal, request: m.ListEpisodes) -> m.ListAnswer
 
 
 def _attach_vectors(ctx: Context, episodes: list[Episode]) -> list[Episode]:
+    from fedctl.operations import embedding  # noqa: PLC0415  see _query
+
     model = embedding.active_model(ctx)
     vectors = {} if model is None else ctx.store.embeddings.of_episodes(model.key, [one.seq for one in episodes])
     return [
@@ -625,6 +640,8 @@ def _pull_after(  # noqa: PLR0913
 
 def stats(ctx: Context, who: Principal, _request: m.MemoryStats) -> m.MemoryStatsAnswer:
     """Count what the tenant has."""
+    from fedctl.operations import embedding, index  # noqa: PLC0415  see _query
+
     tenant = _tenant(ctx, who)
     key = _NOBODY if tenant is None else tenant[0]
     free_bytes, read_only = ctx.store.space()
@@ -637,36 +654,17 @@ def stats(ctx: Context, who: Principal, _request: m.MemoryStats) -> m.MemoryStat
             tenants=ctx.store.tenants.count() if who.may("operator") else 1,
             pending_embeddings=ctx.store.embeddings.pending(key),
             cut_episodes=ctx.store.embeddings.count_cut(key),
-            index=_index_stats(ctx, key, model),
+            index=index.figures(ctx, key, model),
             store_bytes=ctx.store.size_bytes() if who.may("operator") else 0,
             disk_free_bytes=free_bytes if who.may("operator") else 0,
             read_only=read_only,
         )
 
 
-def _index_stats(ctx: Context, tenant_key: int, model: Model | None) -> m.IndexStats:
-    snapshot = None if model is None else ctx.store.indexes.snapshot(tenant_key, model.key)
-    if model is None or snapshot is None:
-        tail = 0 if model is None else ctx.store.embeddings.count(tenant_key, model.key)
-        return m.IndexStats(model=None if model is None else model.id, tail=tail)
-    graph = ctx.store.indexes.graph(tenant_key, model.key)
-    files: tuple[Path, ...] = ctx.recall.index.files(tenant_key, model.key, snapshot.generation)
-    if graph is not None:
-        files = (*files, ctx.recall.index.graph_path(tenant_key, model.key, graph.generation))
-    return m.IndexStats(
-        form="flat" if graph is None else "hnsw",
-        model=model.id,
-        vectors=snapshot.vectors,
-        graph_vectors=0 if graph is None else graph.vectors,
-        tail=ctx.store.embeddings.count_after(tenant_key, model.key, snapshot.through_key, 1 << 60),
-        size_bytes=ctx.recall.index.size_bytes(files),
-        updated_at=to_rfc3339(snapshot.updated_at_ms),
-        age_s=max(0, ctx.clock.now_ms() - snapshot.updated_at_ms) / 1000,
-    )
-
-
 def embed_pending(ctx: Context, who: Principal, request: m.EmbedPending) -> m.EmbedPendingAnswer:
     """Embed what waits, or in a hub wait for it, until nothing is left or the budget is spent."""
+    from fedctl.operations import embedding  # noqa: PLC0415  see _query
+
     budget_s = min(limits.check_count("budget_ms", request.budget_ms) / 1000, ctx.timeout_s)
     tenant = _tenant(ctx, who)
     if tenant is None:
@@ -681,6 +679,8 @@ def embed_pending(ctx: Context, who: Principal, request: m.EmbedPending) -> m.Em
 
 def embed(ctx: Context, _who: Principal, request: m.EmbedTexts) -> m.EmbedAnswer:
     """Embed texts for somebody who carries no model."""
+    from fedctl.operations import embedding  # noqa: PLC0415  see _query
+
     if len(request.texts) > _EMBED_MAX_TEXTS:
         raise UsageError(f"one call embeds at most {_EMBED_MAX_TEXTS} texts")
     for one in request.texts:

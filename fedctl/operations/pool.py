@@ -158,7 +158,10 @@ def wait(ctx: Context, who: Principal, request: p.WaitFor) -> p.WaitAnswer:
 
 
 def retry(ctx: Context, who: Principal, request: p.RetryItems) -> p.ItemResults:
-    """Give poisoned items a fresh budget. Of a whole pool at most 1,000 at a time: ask again while any are answered."""
+    """Give poisoned items a fresh budget; what went wrong stays in their history.
+
+    Of a whole pool at most 1,000 at a time: ask again while any are answered.
+    """
     if bool(request.ids) == (request.pool is not None):
         raise UsageError("say what to retry: items, or a pool")
     check_batch(request.ids, empty_ok=True)
@@ -198,7 +201,7 @@ def _retry(
         held = None if pool is None else ctx.store.pools.held_key(pool, row.key)
         if held is not None or any(one.key == row.key and one.pool == row.pool for one in again):
             raise Conflict(f"another unfinished item has the key {row.key!r} of the item {item_id}")
-    row = msgspec.structs.replace(row, status="pending", attempts=0, finished_at_ms=None)
+    row = msgspec.structs.replace(row, status="pending", attempts=0, finished_at_ms=None, error=None)
     again.append(row)
     return p.ItemResult(ok=True, id=row.id, item=to_item(row))
 

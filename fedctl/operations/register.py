@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from fedctl import disk
 from fedctl.errors import FedctlError, NoStore
 from fedctl.store.lock import FileLock
 
 REGISTER = "backups.json"
+NAME = re.compile(r"fedctl-(\d{8}T\d{9}Z)-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.backup")
+"""What a backup is called: when it was made, and its id."""
 _WAIT_S = 10.0
+
+
+def parsed(path: Path) -> tuple[str | None, str | None]:
+    """Return id and time (RFC 3339) from the name of a backup's file; (None, None) where it has another."""
+    match = NAME.fullmatch(path.name)
+    if match is None:
+        return None, None
+    t = match[1]
+    return match[2], f"{t[:4]}-{t[4:6]}-{t[6:8]}T{t[9:11]}:{t[11:13]}:{t[13:15]}.{t[15:18]}Z"
 
 
 class _Noted(msgspec.Struct, kw_only=True):
@@ -91,12 +104,8 @@ class Register:
                 error=error, restore_tested_at=restore_tested_at,
             )  # fmt: skip
             unborn = self._path.with_suffix(".json.new")
-            descriptor = os.open(unborn, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
+            with disk.new_content(self._path, unborn=unborn) as file:
                 file.write(msgspec.json.encode(register))
-                file.flush()
-                os.fsync(file.fileno())
-            unborn.replace(self._path)
         finally:
             lock.close()
 

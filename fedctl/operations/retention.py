@@ -91,13 +91,15 @@ def explain(ctx: Context, who: Principal, request: r.ExplainEpisode) -> r.Explai
     kept_by = protects(policy, seen.record, seen.place)
     if rule == "max_episodes":
         removed_by.append(rule)
-    ages = policy.max_age_ms is not None and not kept_by
+    goes_at_ms = None if rule is None else now_ms
+    if rule is None and not kept_by and policy.max_age_ms is not None:
+        goes_at_ms = seen.record.created_at_ms + policy.max_age_ms
     return r.ExplainAnswer(
         id=request.id,
         verdict="kept" if rule is None else "going",
         removed_by=list(removed_by),
         kept_by=list(kept_by),
-        goes_at=to_rfc3339(seen.record.created_at_ms + (policy.max_age_ms or 0)) if ages else None,
+        goes_at=None if goes_at_ms is None else to_rfc3339(goes_at_ms),
         place=seen.place,
         examined=plan.examined,
     )

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import shlex
 import stat
 from typing import TYPE_CHECKING
 
+from fedctl import disk
 from fedctl.messages import store as s
 from fedctl.model.time import to_rfc3339
 from fedctl.operations import embedding, index
+from fedctl.operations.damage import way_back
 from fedctl.store.ledger import FILE_NAME as LEDGER_NAME
 from fedctl.store.ledger import Ledger, digest_within, tenant_digest
+from fedctl.store.store import FILE_NAME
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from fedctl.model.principal import Principal
@@ -20,10 +26,9 @@ if TYPE_CHECKING:
 
 
 YOUNG_MS = 3_600_000
-_UNFINISHED = ("store.db.new*", "*.exchange", "*.tmp", "*.part", ".fedctl-*.partial")
+_UNFINISHED = re.compile(rf"{re.escape(FILE_NAME)}\.new(-wal|-shm|-journal)?|{disk.UNBORN.pattern}")
 _OURS = ("store.*", "erasures", "reserve", "backups.json", "hub.*", "*.job", "maintenance.lock")
 _OUR_FOLDERS = ("keys", "index")
-_RESTORE = "keep a copy of the home and restore a backup"
 
 
 def check(ctx: Context, who: Principal, request: s.CheckStore) -> s.CheckAnswer:
@@ -51,7 +56,7 @@ def check(ctx: Context, who: Principal, request: s.CheckStore) -> s.CheckAnswer:
         wrong = index.verify_all(ctx, key, always=request.full)
         if wrong is not None:
             findings.append(_derived("index files", f"tenant {name}: {wrong}", "fedctl memory reindex"))
-    findings += leftovers(ctx) + lax(ctx.home)
+    findings += leftovers(ctx) + _open_to_others(ctx.home)
     if request.full:
         checks.insert(0, "database")
     free_bytes, read_only = ctx.store.space()
@@ -61,7 +66,7 @@ def check(ctx: Context, who: Principal, request: s.CheckStore) -> s.CheckAnswer:
 
 
 def _database(ctx: Context, *, full: bool) -> list[s.Finding]:
-    restore, found = _RESTORE, []
+    restore, found = way_back(ctx.home), []
     for line in ctx.store.integrity() if full else []:
         if "fts5" in line.lower():
             found.append(_derived("words", line, "fedctl memory reindex"))
@@ -100,7 +105,7 @@ def _tenant(ctx: Context, key: int, name: str, *, full: bool) -> list[s.Finding]
         found.append(_derived("metadata", message, "fedctl memory reindex"))
     if buried := checks.buried_alive(key):
         message = f"tenant {name}: {buried} ids are of an episode that is there and of one that was deleted"
-        found.append(s.Finding(check="change log", severity="data", message=message, fix=_RESTORE))
+        found.append(s.Finding(check="change log", severity="data", message=message, fix=way_back(ctx.home)))
     counted, noted = ctx.store.episodes.counted_usage(key), ctx.store.tenants.usage(key)
     if counted != noted:
         message = f"tenant {name}: (episodes, bytes) are {counted}, its quota is reckoned with {noted}"
@@ -165,25 +170,39 @@ def _alive(what: str, name: str, command: str, argument: str) -> s.Finding:
 
 def leftovers(ctx: Context) -> list[s.Finding]:
     """Look for files that a process left behind which died; what is young may be somebody's at work."""
+    from fedctl.operations.backup import dead_partials  # noqa: PLC0415  which loads what else only a backup needs
+
     folder = ctx.home / "index"
     live = set()
     if ctx.recall.has_index:
         rows = [ctx.recall.index.files(*row) for row in ctx.store.indexes.snapshots()]
         live = {path for files in rows for path in files}
         live |= {ctx.recall.index.graph_path(*row) for row in ctx.store.indexes.graphs()}
-    candidates = [
-        *(path for path in ctx.home.glob("*") if any(path.match(pattern) for pattern in _UNFINISHED)),
-        *(path for path in folder.glob("*/*") if path not in live),
-    ]
     now_ms = ctx.clock.now_ms()
-    old = [path for path in sorted(candidates) if now_ms - _changed_ms(path, now_ms) > YOUNG_MS]
+    partials = [path for path in dead_partials(ctx.home) if path.parent == ctx.home]
+    halves = [*unfinished(ctx.home, now_ms), *_old([*ctx.home.glob("*.exchange"), *partials], now_ms)]
+    strays = _old((path for path in folder.glob("*/*") if path not in live), now_ms)
     return [
-        _derived("files", f"{path.relative_to(ctx.home)} belongs to nothing", _removes(ctx.home, path)) for path in old
+        _derived("files", f"{path.relative_to(ctx.home)} belongs to nothing", _removes(ctx.home, path))
+        for path in [*halves, *strays]
     ]
+
+
+def unfinished(home: Path, now_ms: int) -> Iterator[Path]:
+    """Yield files in the home itself that bear a name of ours for what is half done, are not young and nobody's.
+
+    Each is held while it is yielded (`disk.dead`).
+    """
+    named = (path for path in home.iterdir() if _UNFINISHED.fullmatch(path.name))
+    yield from disk.dead(_old(named, now_ms), stat.S_ISREG)
+
+
+def _old(paths: Iterable[Path], now_ms: int) -> list[Path]:
+    return [path for path in sorted(paths) if now_ms - _changed_ms(path, now_ms) > YOUNG_MS]
 
 
 def _removes(home: Path, path: Path) -> str:
-    return "fedctl memory reindex" if path.parent != home else f"remove it: rm -r {shlex.quote(str(path))}"
+    return "fedctl memory reindex" if path.parent != home else f"rm -r {shlex.quote(str(path))}"
 
 
 def _changed_ms(path: Path, now_ms: int) -> int:
@@ -193,20 +212,26 @@ def _changed_ms(path: Path, now_ms: int) -> int:
         return now_ms
 
 
-def lax(home: Path) -> list[s.Finding]:
-    """Look for files of ours that others than their owner may open."""
+def lax(home: Path) -> list[Path]:
+    """Return files of ours that others than their owner may open."""
     ours = [path for name in _OURS for path in home.glob(name)]
     ours += [path for name in _OUR_FOLDERS for path in (home / name, *(home / name).rglob("*"))]
     found = []
     for path in sorted(set(ours)):
-        try:
+        with contextlib.suppress(OSError):
             mode = path.lstat().st_mode
-        except OSError:
-            continue
-        if not stat.S_ISLNK(mode) and mode & 0o077:
-            right = "700" if stat.S_ISDIR(mode) else "600"
-            message = f"{path.relative_to(home)} may be opened by others ({stat.filemode(mode)})"
-            found.append(_derived("permissions", message, f"chmod {right} {shlex.quote(str(path))}"))
+            if not stat.S_ISLNK(mode) and mode & 0o077:
+                found.append(path)
+    return found
+
+
+def _open_to_others(home: Path) -> list[s.Finding]:
+    found = []
+    for path in lax(home):
+        mode = path.lstat().st_mode
+        right = "700" if stat.S_ISDIR(mode) else "600"
+        message = f"{path.relative_to(home)} may be opened by others ({stat.filemode(mode)})"
+        found.append(_derived("permissions", message, f"chmod {right} {shlex.quote(str(path))}"))
     return found
 
 

@@ -56,7 +56,7 @@ def set_(ctx: Context, who: Principal, request: t.SetTenant) -> t.TenantAnswer:
 def _record(ctx: Context, who: Principal, name: str) -> Tenant:
     found = ctx.store.tenants.records(name) if name == who.tenant_id or who.may("operator") else []
     if not found:
-        raise NotFound(f"there is no tenant {name}", hint="fedctl tenant list shows them")
+        raise NotFound(f"there is no tenant {name}", hint="fedctl tenant list shows them", details={"tenant": name})
     return found[0]
 
 

@@ -9,6 +9,7 @@ from fedctl.messages import token as t
 from fedctl.model import limits
 from fedctl.model.time import to_rfc3339
 from fedctl.model.token import TOKEN_MAX_TTL_MS, TokenRecord
+from fedctl.operations import newest
 
 if TYPE_CHECKING:
     from fedctl.model.principal import Principal
@@ -53,9 +54,15 @@ def issue(ctx: Context, who: Principal, request: t.IssueToken) -> t.IssueAnswer:
         return t.IssueAnswer(token=token, record=_record(ctx, who, token_id))
 
 
-def list_(ctx: Context, who: Principal, _request: t.ListTokens) -> t.TokenList:
+def list_(ctx: Context, who: Principal, request: t.ListTokens) -> t.TokenList:
     """List the records of the tenant's tokens; whoever may run the hub sees all tenants'."""
-    return t.TokenList(tokens=ctx.store.tokens.all(None if who.may("operator") else who.tenant_id))
+    tenant_id = None if who.may("operator") else who.tenant_id
+    limit = newest.page_limit(request.limit)
+    records = ctx.store.tokens.page(tenant_id, limit=limit, after=newest.after(request.cursor))
+    total = ctx.store.tokens.count(tenant_id) if request.count else None
+    last = records[-1] if len(records) == limit else None
+    cursor = None if last is None else newest.cursor_after(last.issued_at, last.id)
+    return t.TokenList(tokens=records, cursor=cursor, total=total)
 
 
 def revoke(ctx: Context, who: Principal, request: t.RevokeToken) -> t.RevokeAnswer:

@@ -10,12 +10,13 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from fedctl.errors import DiskFull, NoStore, Unavailable
+from fedctl.model import shown
 from fedctl.model.store import Migrated, Vacuumed
 from fedctl.store import migrate as migrations
 from fedctl.store.database import Database
 from fedctl.store.lock import use
 from fedctl.store.question import Questions
-from fedctl.store.room import NoRoomError, shown, size_bytes
+from fedctl.store.room import NoRoomError, size_bytes
 from fedctl.store.store import FILE_NAME, Store
 from fedctl.store.swap import Exchange, settle
 
@@ -50,8 +51,8 @@ def vacuum(home: Path, clock: Clock, *, wait_s: float = 0.0) -> Vacuumed:
         except NoRoomError as error:
             raise DiskFull(
                 error.message,
-                hint=f"vacuum makes a second copy of {shown(size)} beside the store: free some space elsewhere on the "
-                "disk, or move the home to a larger one. Room inside the store is used again without it",
+                hint=f"vacuum makes a second copy of {shown.size(size)} beside the store: free some space elsewhere on "
+                "the disk, or move the home to a larger one. Room inside the store is used again without it",
                 details=error.details,
             ) from None
         exchange.begin()

@@ -209,7 +209,8 @@ def _page(workers: list[Worker]) -> list[Worker]:
 
 
 def _unknown(worker_id: str) -> NotFound:
-    return NotFound(f"there is no worker {worker_id}", hint="fedctl worker list shows them")
+    hint = "fedctl worker list shows them"
+    return NotFound(f"there is no worker {worker_id}", hint=hint, details={"worker": worker_id})
 
 
 def _log(ctx: Context, tenant_key: int, worker_id: str, status: str, now_ms: int) -> None:

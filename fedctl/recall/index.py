@@ -11,13 +11,14 @@ numkong does the arithmetic: numpy's own of float16 is ten times slower.
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import os
 import stat
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fedctl import disk
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -139,6 +140,8 @@ class IndexFolder:
         Whatever lies behind `first` was never published and is written over. The caller publishes the result, and
         holds the maintenance lock.
         """
+        import hashlib  # noqa: PLC0415  with OpenSSL 3 ms, which a question does without
+
         import numpy as np  # noqa: PLC0415
 
         vectors = b"".join(row[2] for row in rows)
@@ -148,7 +151,7 @@ class IndexFolder:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write_at(files.vectors, first * dim * 2, vectors)
         _write_at(files.keys, first * _KEY_BYTES, keys)
-        _sync_folder(files.vectors.parent)
+        disk.sync(files.vectors.parent)
         digest = hashlib.sha256(vectors)
         digest.update(keys)
         return Block(first, len(rows), digest.hexdigest()), stamp(files) or ""
@@ -183,6 +186,8 @@ class IndexFolder:
 
     def verify(self, files: Files, blocks: Iterable[Block], dim: int) -> bool:
         """Return whether every block's bytes are the ones that were published."""
+        import hashlib  # noqa: PLC0415
+
         try:
             if not (_is_regular(files.vectors) and _is_regular(files.keys)):
                 return False
@@ -217,7 +222,7 @@ class IndexFolder:
     def put_graph(self, made: Path, path: Path) -> None:
         """Give a finished graph its name, durably."""
         made.replace(path)
-        _sync_folder(path.parent)
+        disk.sync(path.parent)
 
     def sweep(self, live: Collection[tuple[Path, ...]]) -> int:
         """Delete every file that belongs to nothing published (what a crash left behind); return how many went."""
@@ -465,14 +470,6 @@ def _write_at(path: Path, offset: int, data: bytes) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _resident(path: Path, rows: int, dim: int, before: Part | None) -> Array | None:

@@ -11,6 +11,8 @@ from fedctl.model.time import to_rfc3339
 from fedctl.store.queries import load
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fedctl.store.database import Database, Row
 
 
@@ -61,14 +63,34 @@ class Agents:
         """Add to the number of episodes that the agent has stored; nothing happens when it is not registered."""
         self._db.run(self._sql["count_stored"], {"tenant_key": tenant_key, "id": agent_id, "count": count})
 
-    def all(self, tenant: tuple[int, str], *, include_dead: bool, limit: int) -> list[Agent]:
-        """Return agents, newest first."""
-        rows = self._db.rows(self._sql["list"], {"tenant_key": tenant[0], "all": include_dead, "limit": limit})
+    def page(
+        self, tenant: tuple[int, str], *, include_dead: bool, limit: int, after: tuple[int, str],
+        statuses: Sequence[AgentStatus] = (),
+    ) -> list[Agent]:  # fmt: skip
+        """Return agents, newest first: up to `limit` of those that come after one spawned at that time, of that id.
+
+        With statuses only those in one of them.
+        """
+        rows = self._db.rows(
+            self._sql["list"],
+            {"tenant_key": tenant[0], "all": include_dead, "statuses": _json(statuses), "limit": limit,
+             "after_ms": after[0], "after_id": after[1]},
+        )  # fmt: skip
         return [_to_agent(tenant[1], row) for row in rows]
+
+    def count(self, tenant_key: int, *, include_dead: bool, statuses: Sequence[AgentStatus] = ()) -> int:
+        """Return how many agents there are, with statuses in one of them."""
+        parameters = {"tenant_key": tenant_key, "all": include_dead, "statuses": _json(statuses)}
+        found: int = self._db.value(self._sql["count"], parameters)
+        return found
 
     def overdue(self, before_ms: int) -> list[tuple[str, str]]:
         """Return (tenant, id) of agents that are not dead and expired before that time."""
         return [(row[0], row[1]) for row in self._db.rows(self._sql["overdue"], {"before_ms": before_ms})]
+
+
+def _json(names: Sequence[str]) -> str:
+    return msgspec.json.encode(names).decode()
 
 
 def _to_agent(tenant_id: str, row: Row) -> Agent:

@@ -13,15 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from fedctl.errors import (
-    NO_SPACE,
-    Denied,
-    DiskFull,
-    Failure,
-    FedctlError,
-    Unavailable,
-    from_os,
-)
+from fedctl.errors import NO_SPACE, Denied, DiskFull, Failure, FedctlError, Unavailable, denied, from_os
 from fedctl.store import room
 from fedctl.store.lock import FileLock
 from fedctl.store.meter import Meter
@@ -686,7 +678,8 @@ def _translated(path: Path | None, error: apsw.Error | OSError) -> FedctlError: 
     if isinstance(error, apsw.BusyError | apsw.LockedError):
         return Unavailable(f"the store is busy: {error}", hint="try again")
     if isinstance(error, apsw.ReadOnlyError | apsw.PermissionsError | apsw.AuthError):
-        return Denied(f"the store cannot be written: {error}", hint=f"check the permissions of {path}")
+        what = f"the store cannot be written: {error}"
+        return Denied(what) if path is None else denied(what, path)
     if isinstance(error, apsw.CantOpenError):
         return cannot_open(path, error)
     if isinstance(error, apsw.IOError):

@@ -361,6 +361,7 @@ def filter_parameters(filter_: EpisodeFilter) -> dict[str, Any]:
         "task": filter_.task,
         "min_reward": filter_.min_reward,
         "success": filter_.success,
+        "pinned": filter_.pinned,
         "since_ms": from_rfc3339(filter_.since) if filter_.since is not None else None,
         "until_ms": from_rfc3339(filter_.until) if filter_.until is not None else None,
         "where": _json(filter_.where) if filter_.where else None,

@@ -323,6 +323,11 @@ class Pools:
         found = [int(self._db.value(self._sql[one])) for one in ("count_pools", *counts)]
         return found[0], {name.removeprefix("count_all_"): count for name, count in zip(counts, found[1:], strict=True)}
 
+    def expired_everywhere(self, now_ms: int) -> tuple[int, int | None]:
+        """Return how many items of all tenants have a lease that ran out, and when the first of them did (ms)."""
+        count, first_ms = self._db.rows(self._sql["expired_everywhere"], {"now_ms": now_ms})[0]
+        return int(count), first_ms
+
     def count_to_purge(self, pool: PoolRow, statuses: Sequence[str]) -> int:
         """Return how many items have one of the statuses."""
         return int(self._db.value(self._sql["count_to_purge"], {"pool_key": pool.key, "statuses": _json(statuses)}))

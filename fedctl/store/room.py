@@ -41,7 +41,7 @@ where they lie far apart a page or more each."""
 WRITTEN_PER_BYTE = 3
 """What a byte of a request comes to, in the log and then in the file: 2.7 measured with episodes of 600 bytes."""
 _STEP_BYTES = 64 << 10
-_ZEROS = b"\0" * (1 << 20)
+_ZEROS_BYTES = 1 << 20
 
 
 class Space(NamedTuple):
@@ -112,19 +112,16 @@ class NoRoomError(DiskFull):
 
 def refusal(space: Space, needed_bytes: int = 0) -> NoRoomError:
     """Return the error of who is not let in."""
+    from fedctl.model.shown import size  # noqa: PLC0415  for errors only
+
     small = space.free_bytes < space.watermark_bytes
-    needs = "" if small else f" and this needs up to {shown(needed_bytes)}"
+    needs = "" if small else f" and this needs up to {size(needed_bytes)}"
     return NoRoomError(
-        f"the disk is nearly full: {shown(space.free_bytes)} free{needs}, nothing is written that would leave less "
-        f"than {shown(space.watermark_bytes)}",
+        f"the disk is nearly full: {size(space.free_bytes)} free{needs}, nothing is written that would leave less "
+        f"than {size(space.watermark_bytes)}",
         hint="free some space on it, or remove what is not needed: fedctl retention prune, memory delete, pool purge",
         details=space._asdict() | {"needed_bytes": needed_bytes},
     )
-
-
-def shown(size_bytes: int) -> str:
-    """Return a size as a person reads it."""
-    return f"{size_bytes / (1 << 20):,.1f} MiB" if size_bytes >= 1 << 20 else f"{size_bytes // 1024} KiB"
 
 
 class Reserve:
@@ -192,5 +189,6 @@ def _allocate(descriptor: int, size: int) -> None:
         else:
             return
     # macOS, and file systems that can only be written to: bytes, for a hole takes no room.
-    for start in range(0, size, len(_ZEROS)):
-        os.pwrite(descriptor, _ZEROS[: size - start], start)
+    zeros = bytes(_ZEROS_BYTES)
+    for start in range(0, size, _ZEROS_BYTES):
+        os.pwrite(descriptor, zeros[: size - start], start)

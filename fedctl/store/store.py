@@ -5,35 +5,37 @@ from __future__ import annotations
 import contextlib
 import os
 from contextlib import AbstractContextManager
+from functools import cached_property
 from stat import S_ISREG
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from fedctl.errors import Corrupt, Denied, DiskFull, NoStore, UsageError
+from fedctl import disk
+from fedctl.errors import Corrupt, DiskFull, NoStore, UsageError, denied
 from fedctl.store import migrate, swap
-from fedctl.store.agent import Agents
-from fedctl.store.change import Changes
-from fedctl.store.check import Checks
 from fedctl.store.database import Database, translated
-from fedctl.store.embedding import Embeddings
-from fedctl.store.erasure import Erasures
-from fedctl.store.index import Indexes
 from fedctl.store.lock import FileLock, use
-from fedctl.store.memory import SEGMENTS_TO_MERGE, Episodes, metadata_matches
 from fedctl.store.meter import METERED_BELOW_BYTES
-from fedctl.store.pool import Pools
-from fedctl.store.retention import Retention
 from fedctl.store.room import DELETED_ROW_BYTES, ROWS_AT_ONCE, WRITTEN_PER_BYTE, Reserve, look, size_bytes
-from fedctl.store.setting import StoreSettings
-from fedctl.store.tenant import Tenants
-from fedctl.store.token import Tokens
-from fedctl.store.worker import Workers
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from fedctl.clock import Clock
+    from fedctl.store.agent import Agents
+    from fedctl.store.change import Changes
+    from fedctl.store.check import Checks
+    from fedctl.store.embedding import Embeddings
+    from fedctl.store.erasure import Erasures
+    from fedctl.store.index import Indexes
+    from fedctl.store.memory import Episodes
+    from fedctl.store.pool import Pools
+    from fedctl.store.retention import Retention
+    from fedctl.store.setting import StoreSettings
+    from fedctl.store.tenant import Tenants
+    from fedctl.store.token import Tokens
+    from fedctl.store.worker import Workers
 
 FILE_NAME = "store.db"
 
@@ -44,20 +46,101 @@ class Store:
     def __init__(self, database: Database, used: FileLock | None = None) -> None:
         self.database = database
         self._used = used
-        database.define("metadata_matches", metadata_matches, 2)
-        self.settings = StoreSettings(database)
-        self.tenants = Tenants(database)
-        self.changes = Changes(database)
-        self.episodes = Episodes(database)
-        self.embeddings = Embeddings(database)
-        self.indexes = Indexes(database)
-        self.agents = Agents(database)
-        self.tokens = Tokens(database)
-        self.workers = Workers(database)
-        self.pools = Pools(database)
-        self.retention = Retention(database)
-        self.erasures = Erasures(database)
-        self.checks = Checks(database)
+
+    # A command uses three or four of these: all their modules and statements together take 6 ms.
+
+    @cached_property
+    def settings(self) -> StoreSettings:
+        """What the store says of itself."""
+        from fedctl.store.setting import StoreSettings  # noqa: PLC0415
+
+        return StoreSettings(self.database)
+
+    @cached_property
+    def tenants(self) -> Tenants:
+        """Tenants, and what they may have."""
+        from fedctl.store.tenant import Tenants  # noqa: PLC0415
+
+        return Tenants(self.database)
+
+    @cached_property
+    def changes(self) -> Changes:
+        """The log of what happened."""
+        from fedctl.store.change import Changes  # noqa: PLC0415
+
+        return Changes(self.database)
+
+    @cached_property
+    def episodes(self) -> Episodes:
+        """Episodes and their words."""
+        from fedctl.store.memory import Episodes, metadata_matches  # noqa: PLC0415
+
+        self.database.define("metadata_matches", metadata_matches, 2)
+        return Episodes(self.database)
+
+    @cached_property
+    def embeddings(self) -> Embeddings:
+        """Vectors, models, and what waits for one."""
+        from fedctl.store.embedding import Embeddings  # noqa: PLC0415
+
+        return Embeddings(self.database)
+
+    @cached_property
+    def indexes(self) -> Indexes:
+        """What is published of index files."""
+        from fedctl.store.index import Indexes  # noqa: PLC0415
+
+        return Indexes(self.database)
+
+    @cached_property
+    def agents(self) -> Agents:
+        """Agents and their timelines."""
+        from fedctl.store.agent import Agents  # noqa: PLC0415
+
+        return Agents(self.database)
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        """Tokens that were issued or revoked."""
+        from fedctl.store.token import Tokens  # noqa: PLC0415
+
+        return Tokens(self.database)
+
+    @cached_property
+    def workers(self) -> Workers:
+        """Workers."""
+        from fedctl.store.worker import Workers  # noqa: PLC0415
+
+        return Workers(self.database)
+
+    @cached_property
+    def pools(self) -> Pools:
+        """Pools and their items."""
+        from fedctl.store.pool import Pools  # noqa: PLC0415
+
+        return Pools(self.database)
+
+    @cached_property
+    def retention(self) -> Retention:
+        """Policies, and what they let go."""
+        from fedctl.store.retention import Retention  # noqa: PLC0415
+
+        _ = self.episodes  # its statements call the function that comes with them
+        return Retention(self.database)
+
+    @cached_property
+    def erasures(self) -> Erasures:
+        """What was erased, and what is being erased."""
+        from fedctl.store.erasure import Erasures  # noqa: PLC0415
+
+        return Erasures(self.database)
+
+    @cached_property
+    def checks(self) -> Checks:
+        """Whether what belongs together agrees."""
+        from fedctl.store.check import Checks  # noqa: PLC0415
+
+        return Checks(self.database)
 
     @classmethod
     def open(cls, home: Path, clock: Clock, *, create: bool, timeout_s: float = 30.0) -> Store:
@@ -135,6 +218,8 @@ class Store:
         space = look(str(self.database.path))
         if space is None or space.free_bytes >= METERED_BELOW_BYTES or (key := self.tenants.key(tenant_id)) is None:
             return
+        from fedctl.store.memory import SEGMENTS_TO_MERGE  # noqa: PLC0415  only where the disk is small
+
         if self.episodes.word_segments(key) < SEGMENTS_TO_MERGE:
             return
         with contextlib.suppress(DiskFull):
@@ -221,6 +306,8 @@ class Store:
 
 def _fill(database: Database, clock: Clock) -> None:
     migrate.migrate(database, clock.now_ms())
+    from fedctl.store.setting import StoreSettings  # noqa: PLC0415  only here
+
     StoreSettings(database).put("epoch", clock.new_id())
 
 
@@ -244,7 +331,8 @@ def _make_sure_of(path: Path, clock: Clock, *, create: bool, timeout_s: float) -
             return
         if path.exists():
             # A store comes into its place whole, by a rename: an empty file is one that was cut off.
-            raise Corrupt(f"the database {path} is empty", hint="restore a backup, or move the file aside")
+            details = {"damaged": str(home.absolute())}
+            raise Corrupt(f"the database {path} is empty", hint="restore a backup, or move it aside", details=details)
         if home.exists() and not home.is_dir():
             raise UsageError(f"the home {home} is a file, not a folder", hint="point --home at a folder")
         if not create:
@@ -260,7 +348,9 @@ def _create(path: Path, clock: Clock, timeout_s: float) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except PermissionError as error:
-        raise Denied(f"the home {path.parent} cannot be made", hint="check the permissions above it") from error
+        raise denied(
+            f"the home {path.parent} cannot be made", path.parent, hint="name another home: --home DIR"
+        ) from error
     except (FileExistsError, NotADirectoryError) as error:
         raise UsageError(f"the home {path.parent} is a file, or below one", hint="point --home at a folder") from error
     used = use(path, timeout_s, exclusive=False)  # not while a restore is about to put one there
@@ -295,11 +385,7 @@ def _create(path: Path, clock: Clock, timeout_s: float) -> None:
         unborn.replace(path)
         if path.name == FILE_NAME and look(str(path.parent)) is not None:
             Reserve(path).make()  # while there is room: a small disk may be full with the first batch
-        folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        disk.sync(path.parent)
     finally:
         lock.close()
         used.close()

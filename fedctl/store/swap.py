@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from fedctl import disk
 from fedctl.errors import Failure
 from fedctl.store.database import translated
 from fedctl.store.lock import FileLock
@@ -78,7 +79,7 @@ class Exchange:
         self.recover()
         self.folder.mkdir(mode=0o700)
         self.beside.mkdir(mode=0o700)
-        _sync(self.folder.parent)
+        disk.sync(self.folder.parent)
 
     def seal(self, database: Database) -> None:
         """Close the database at `unpacked`, with nothing of it left in its log, and have it on disk."""
@@ -90,7 +91,7 @@ class Exchange:
                 raise Failure("SQLite left something in the log of the restored database", hint="try again")
             left.unlink(missing_ok=True)
         for one in [self.unpacked, *(path for path in self.beside.rglob("*") if path.is_file())]:
-            _sync(one)
+            disk.sync(one)
 
     def commit(self) -> None:
         """Put the database at `unpacked` in the store's place.
@@ -105,16 +106,16 @@ class Exchange:
             else:
                 self._old_log.touch(mode=0o600)  # there from now on, so that `_return` knows whether it was moved
         for folder in (self.beside, self.folder):
-            _sync(folder)
+            disk.sync(folder)
         self.unpacked.rename(self._new)
-        _sync(self.folder)
+        disk.sync(self.folder)
         self._finish()
 
     def put_back(self) -> None:
         """Make the old store the store again, where there was one and it could be kept aside."""
         if self._old.exists():
             self._old.rename(self._back)
-            _sync(self.folder)
+            disk.sync(self.folder)
             self._return()
 
     def recover(self) -> None:
@@ -131,7 +132,7 @@ class Exchange:
             import shutil  # noqa: PLC0415  10 ms that no other command pays
 
             shutil.rmtree(self.folder)
-            _sync(self.path.parent)
+            disk.sync(self.path.parent)
 
     def _finish(self) -> None:
         for one in sorted(self.beside.iterdir()) if self.beside.exists() else ():
@@ -142,27 +143,19 @@ class Exchange:
         if self._log.exists():
             self._log.replace(self._old_log)
         _beside(self.path, "-shm").unlink(missing_ok=True)
-        _sync(self.path.parent)
+        disk.sync(self.path.parent)
         self._new.replace(self.path)
-        _sync(self.path.parent)
-        _sync(self.folder)
+        disk.sync(self.path.parent)
+        disk.sync(self.folder)
 
     def _return(self) -> None:
         if self._old_log.exists():
             self._old_log.replace(self._log)
         _beside(self.path, "-shm").unlink(missing_ok=True)
-        _sync(self.path.parent)
+        disk.sync(self.path.parent)
         self._back.replace(self.path)
-        _sync(self.path.parent)
+        disk.sync(self.path.parent)
 
 
 def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,7 +8,6 @@ import msgspec
 
 from fedctl.model.tenant import Quota, Tenant
 from fedctl.model.time import to_rfc3339
-from fedctl.store.ledger import tenant_digest
 from fedctl.store.queries import load
 
 if TYPE_CHECKING:
@@ -37,6 +36,8 @@ class Tenants:
         """
         found = self.key(name)
         if found is None:
+            from fedctl.store.ledger import tenant_digest  # noqa: PLC0415  a tenant is new but once
+
             self._db.run(self._sql["add"], {"name": name, "now_ms": now_ms, "digest": tenant_digest(name)})
             found = self.key(name)
             assert found is not None

@@ -34,13 +34,21 @@ class Tokens:
         row = self._db.row(self._sql["get"], {"id": token_id})
         return None if row is None else _to_record(row)
 
-    def all(self, tenant_id: str | None) -> list[TokenRecord]:
-        """Return the records of one tenant or of all, newest first."""
-        return [_to_record(row) for row in self._db.rows(self._sql["list"], {"tenant_id": tenant_id})]
+    def page(self, tenant_id: str | None, *, limit: int, after: tuple[int, str]) -> list[TokenRecord]:
+        """Return records of one tenant or of all, newest first, that come after one of that time (ms) and id."""
+        rows = self._db.rows(
+            self._sql["list"], {"tenant_id": tenant_id, "limit": limit, "after_ms": after[0], "after_id": after[1]}
+        )
+        return [_to_record(row) for row in rows]
+
+    def count(self, tenant_id: str | None) -> int:
+        """Return how many records there are of one tenant or of all."""
+        found: int = self._db.value(self._sql["count"], {"tenant_id": tenant_id})
+        return found
 
     def rows(self) -> list[Row]:
         """Return all records as they are, for `merge` into another store."""
-        return self._db.rows(self._sql["list"], {"tenant_id": None})
+        return self._db.rows(self._sql["rows"])
 
     def merge(self, rows: list[Row]) -> None:
         """Take over another store's records: what is revoked in either is revoked."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from fedctl.errors import Corrupt, Denied, DiskFull, Failure, FedctlError
+from fedctl.errors import Corrupt, DiskFull, Failure, FedctlError, denied
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,9 +26,9 @@ def cannot_open(path: Path | None, error: Exception) -> FedctlError:
         return Corrupt(f"{path} is a directory, not a database", hint="move it aside and restore a backup")
     if path is not None and not os.access(path.parent, os.W_OK):
         # The log's shared memory lives beside the file: without a writable folder SQLite cannot even read.
-        return Denied(f"the store's folder is not writable: {path.parent}", hint="check its permissions")
+        return denied(f"the store's folder is not writable: {path.parent}", path.parent)
     if path is not None and not os.access(path, os.R_OK):
-        return Denied(f"the store cannot be read: {path}", hint="check its permissions")
+        return denied(f"the store cannot be read: {path}", path)
     return Failure(f"the store cannot be opened: {error}", hint=f"check {path}")
 
 
@@ -49,5 +49,6 @@ def damaged(path: Path | None, error: Exception, *, words: bool) -> FedctlError:
         )
     return Corrupt(
         f"the database {path} is damaged: {error}",
-        hint="fedctl does not touch it; restore a backup, or keep a copy and ask for help",
+        hint="keep a copy of it, and restore a backup: fedctl backup list",
+        details={} if path is None else {"damaged": str(path.parent.absolute())},
     )

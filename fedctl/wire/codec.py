@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, TypeVar, Union
 
 import msgspec
@@ -25,13 +25,18 @@ _SHOWN = 200
 
 # How our own encoder begins a call. When the rest of the frame cannot be read (too deep, a lone surrogate in it),
 # this still tells which call it was.
-_CALL_HEAD = re.compile(rb'\s*\{\s*"frame"\s*:\s*"call"\s*,\s*"id"\s*:\s*(\d{1,15})\s*,')
+_CALL_HEAD = rb'\s*\{\s*"frame"\s*:\s*"call"\s*,\s*"id"\s*:\s*(\d{1,15})\s*,'
 
 _VERSIONS = "client and hub may be of different versions: fedctl --version, fedctl hub status"
 
 _encoder = msgspec.json.Encoder()
 _from_server: msgspec.json.Decoder[ServerFrame] = msgspec.json.Decoder(ServerFrame)
-_from_client: msgspec.json.Decoder[ClientFrame] = msgspec.json.Decoder(ClientFrame)
+
+
+@cache
+def _from_client() -> msgspec.json.Decoder[ClientFrame]:
+    # Made when first used: a client, which often asks but once, has no use for it.
+    return msgspec.json.Decoder(ClientFrame)
 
 
 class _CallId(msgspec.Struct, tag_field="frame", tag="call"):
@@ -45,11 +50,6 @@ class _Greeting(msgspec.Struct, tag_field="frame", tag="hello"):
 
 class _Op(msgspec.Struct):
     op: str
-
-
-_call_id_of = msgspec.json.Decoder(_CallId)
-_greeting_of = msgspec.json.Decoder(_Greeting)
-_op_of = msgspec.json.Decoder(_Op)
 
 
 class UnreadableCallError(UsageError):
@@ -122,7 +122,7 @@ def decode_client_frame(data: bytes) -> ClientFrame:
         UsageError: it is no frame of ours at all.
     """
     try:
-        return _from_client.decode(data)
+        return _from_client().decode(data)
     except RecursionError:
         raise _blame(data, _too_deep()) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -135,7 +135,7 @@ def decode_client_frame(data: bytes) -> ClientFrame:
 def _foreign_hello(data: bytes) -> frames.Hello | None:
     """Return the head of a hello whose other fields another version has changed: it is refused for its version."""
     try:
-        greeting = _greeting_of.decode(data)
+        greeting = msgspec.json.decode(data, type=_Greeting)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if (greeting.protocol, greeting.version) == (frames.PROTOCOL, frames.VERSION):
@@ -176,7 +176,7 @@ class RequestDecoder:
 
     def _complaint(self, raw: msgspec.Raw, error: Exception) -> UsageError:
         try:
-            op = _op_of.decode(raw).op
+            op = msgspec.json.decode(raw, type=_Op).op
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return UsageError(f"the request cannot be read: {_shown(error)}")
         if op not in self._ops:
@@ -199,9 +199,9 @@ def _op_name(kind: type[Request[Any]]) -> str:
 def _blame(data: bytes, error: UsageError) -> UsageError:
     """Return the error with the id of the call it is about, where that can be told."""
     try:
-        return UnreadableCallError(_call_id_of.decode(data).id, error)
+        return UnreadableCallError(msgspec.json.decode(data, type=_CallId).id, error)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        head = _CALL_HEAD.match(data)
+        head = re.match(_CALL_HEAD, data)
         return UnreadableCallError(int(head[1]), error) if head is not None else error
 
 

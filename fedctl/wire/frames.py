@@ -8,8 +8,7 @@ several at once, each answered by an `answer` or a `failed` of the same id, in a
 and `stop` from the hub; `goodbye` from either side says why it ends.
 """
 
-from __future__ import annotations
-
+# Annotations are evaluated here: msgspec needs those of every answer from a hub, and evaluating text takes it 10 µs.
 from typing import Annotated
 
 import msgspec

@@ -115,8 +115,15 @@ ClientEvent = Welcomed | Denied | Answered | CallFailed | Noticed | StopAsked | 
 class ServerSession:
     """The answering side. Its states: `new` until the hello, `greeted` until welcome or refuse, `open`, `closed`."""
 
-    def __init__(self, requests: codec.RequestDecoder, *, in_flight_max: int = MAX_IN_FLIGHT) -> None:
-        """Begin; `requests` decodes what this side can be asked."""
+    def __init__(
+        self,
+        requests: codec.RequestDecoder,
+        *,
+        in_flight_max: int = MAX_IN_FLIGHT,
+        frame_max_bytes: int = FRAME_MAX_BYTES,
+    ) -> None:
+        """Begin; `requests` decodes what this side can be asked, in frames of `frame_max_bytes` at most."""
+        self.frame_max_bytes = frame_max_bytes
         self.state: Literal["new", "greeted", "open", "closed"] = "new"
         self._requests = requests
         self._in_flight: set[int] = set()
@@ -125,7 +132,7 @@ class ServerSession:
     @property
     def frame_limit_bytes(self) -> int:
         """How large the next frame may be: small until the peer has said who it is."""
-        return FRAME_MAX_BYTES if self.state == "open" else FIRST_FRAME_MAX_BYTES
+        return self.frame_max_bytes if self.state == "open" else FIRST_FRAME_MAX_BYTES
 
     @property
     def in_flight(self) -> int:

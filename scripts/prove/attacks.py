@@ -179,7 +179,8 @@ def fragments(target: Target, much: float) -> Iterator[Figure]:
             yield "  bytes taken", taken, None
             raw.close()
     raw = Raw(target)
-    taken = raw.pour(frame(b"x" * 125, opcode=PING) * 500, round(400 * MIB * max(much, 0.25)), within_s=3.0)
+    pings = frame(b"x" * 125, opcode=PING) * 500
+    taken = raw.pour(pings, round(400 * MIB * max(much, 0.25)), 3.0 if much >= 1 else 1.0)
     yield "pings whose answers are not read: MB taken before it was held back or closed", taken // MIB, taken < 64 * MIB
     raw.close()
 
@@ -409,7 +410,8 @@ def slow_readers(target: Target, much: float) -> Iterator[Figure]:
             dropped,
             dropped == len(listeners),
         )
-        askers = [_deaf(target, *[ListEpisodes(limit=1000)] * 250) for _ in range(round(20 * max(much, 0.2)))]
+        many = round(250 * max(much, 0.2))
+        askers = [_deaf(target, *[ListEpisodes(limit=1000)] * many) for _ in range(round(20 * max(much, 0.2)))]
         time.sleep(3.0 if much >= 1 else 1.0)
         yield "askers that never read: the hub answers others", len(good.call(ListEpisodes(limit=3)).episodes), True
         for one in [*listeners, *askers]:

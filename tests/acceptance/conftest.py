@@ -47,6 +47,7 @@ class User:
             "PYTHONPATH": str(ROOT),
         }
         self._hubs: list[int] = []
+        self._started: list[subprocess.Popen[bytes]] = []
 
     def __call__(self, *argv: str, stdin: bytes = b"", **environ: str) -> Done:
         return self._done(["fedctl", *argv], stdin, environ)
@@ -62,7 +63,9 @@ class User:
         return Done(done.returncode, out, err)
 
     def start(self, *argv: str, **options: Any) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(["fedctl", *argv], env=self.environ, cwd=self.folder, **options)
+        process = subprocess.Popen(["fedctl", *argv], env=self.environ, cwd=self.folder, **options)
+        self._started.append(process)
+        return process
 
     def hub(self, *flags: str) -> dict[str, Any]:
         """Start a hub in the background, on ports of the system's choice."""
@@ -73,6 +76,10 @@ class User:
         return info
 
     def end(self) -> None:
+        for process in self._started:
+            if process.poll() is None:  # the test failed: nobody else is to stumble over what it left
+                process.kill()
+                process.wait()
         for pid in self._hubs:
             try:
                 if str(self.folder).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():

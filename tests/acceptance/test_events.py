@@ -117,7 +117,7 @@ def test_who_follows_events_over_a_kill_and_a_restart_gets_each_once(user, way):
 
 def test_the_timeline_of_a_real_agent_has_its_phases_notes_and_operations(user):
     user.hub()
-    with watching(user, "--type", "agent") as watcher:
+    with watching(user, "--type", "agent", "--since", "0") as watcher:  # it may begin after the agent
         script = user.folder / "work.sh"
         script.write_text(WORK)
         spawned = user("agent", "spawn", "--id", "coder", "--lifetime", "1m", "--", "sh", "-e", str(script))

@@ -27,7 +27,7 @@ def rows(user, *flags, **environ):
 def test_an_import_that_is_killed_again_and_again_ends_as_if_it_had_run_once(user):
     file = user.folder / "runs.jsonl"
     write_lines(file)
-    for delay_s in (0.05, 0.15, 0.25, 0.35, 0.5, 0.8, 1.1):  # in start-up, among rows, among vectors: as it comes
+    for delay_s in (0.15, 0.25, 0.35, 0.5, 0.8):  # in start-up, among rows, among vectors: as it comes
         process = user.start("memory", "import", str(file))
         time.sleep(delay_s)
         process.kill()

@@ -72,6 +72,11 @@ def test_a_second_hub_on_the_same_home_is_refused_and_the_first_unharmed(user):
     assert user("memory", "store", "--task", "still here").code == 0
 
 
+def test_a_hub_in_the_background_takes_no_module_of_the_folder_that_it_was_begun_in(user):
+    (user.folder / "asyncio.py").write_text("raise SystemExit(99)\n")  # what a hub needs, and who begins it does not
+    assert user.hub()["ready"]
+
+
 def test_a_port_that_is_taken_is_said_by_a_hub_in_the_background_too(user, tmp_path):
     info = user.hub()
     port = info["url"].rpartition(":")[2]
@@ -204,9 +209,12 @@ def test_a_hub_that_dies_under_an_agent_and_stays_away_is_told_of_at_the_end(use
         "trap 'sleep 0.3; kill -TERM $PPID; exit 0' TERM; kill -TERM $PPID; sleep 5 & wait"
     )
     remote = {"FEDCTL_HUB": info["url"], "FEDCTL_TOKEN": token}
-    done = user("agent", "spawn", "--lifetime", "1m", "--", "sh", "-c", script, **remote)
+    argv = ("agent", "spawn", "--lifetime", "1m", "--undelivered", str(user.home / "left of it"))
+    done = user(*argv, "--", "sh", "-c", script, **remote)
     assert done.code == 143
-    assert "2 episodes could not be delivered" in done.err
+    assert "2 episodes could not be delivered: the hub is away" in done.err
+    assert f"fedctl memory import '{user.home}/left of it'" in done.err
+    assert user("memory", "import", str(user.home / "left of it"), "--no-embed", "--json").json["imported"] == 2
     assert "not connected to the hub" in done.err
     assert '"task":"one"' in done.out
 

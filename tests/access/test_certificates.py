@@ -8,7 +8,7 @@ import pytest
 from cryptography import x509
 
 from fedctl.access import certificates
-from fedctl.errors import Conflict, UsageError
+from fedctl.errors import Conflict, NotFound, UsageError
 
 NOW_MS = 1_800_000_000_000
 DAY_MS = 86_400_000
@@ -73,3 +73,61 @@ def test_a_file_in_the_place_of_the_folder_is_an_error_of_ours(tmp_path):
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(UsageError, match="is no folder"):
             certificates.make(folder, NAMES, now_ms=NOW_MS, life_ms=DAY_MS)
+
+
+# -- making them anew ----------------------------------------------------------------------------------------------
+
+
+def renew(folder, *names, now_ms=NOW_MS + DAY_MS, life_ms=DAY_MS):
+    return certificates.renew(folder, names, here=("localhost",), now_ms=now_ms, life_ms=life_ms)
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_renewed_pairs_are_of_the_same_authority_and_have_the_old_names_and_the_new(made, tmp_path):
+    folder = tmp_path / "tls"
+    before = contents(folder)
+    again = renew(folder, "hub.example.net", "localhost")
+    after = contents(folder)
+    assert {name for name in before if after[name] == before[name]} == {"ca.pem", "ca.key"}
+    assert again.names == (*NAMES, "hub.example.net")
+    for cert, key in ((again.cert, again.key), (again.client_cert, again.client_key)):
+        read(cert).verify_directly_issued_by(read(made.ca))
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key)
+    assert (again.expires_at_ms, again.ca_expires_at_ms) == (NOW_MS + 2 * DAY_MS, made.ca_expires_at_ms)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
+
+
+def test_no_pair_outlives_its_authority(made, tmp_path):
+    assert renew(tmp_path / "tls", life_ms=99 * DAY_MS).expires_at_ms == made.ca_expires_at_ms == NOW_MS + 10 * DAY_MS
+    with pytest.raises(Conflict, match=r"the authority .* ended on"):
+        renew(tmp_path / "tls", now_ms=made.ca_expires_at_ms)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind", "message"),
+    [
+        ("ca.key", None, NotFound, "there is no .*ca.key: nothing can be renewed without the authority"),
+        ("ca.pem", None, NotFound, "there is no .*ca.pem"),
+        ("ca.key", b"nonsense", UsageError, "is no private key"),
+        ("hub.pem", b"nonsense", UsageError, "hub.pem is no certificate"),
+        ("ca.key", "client.key", Conflict, "is not the key of"),
+    ],
+)
+@pytest.mark.usefixtures("made")
+def test_what_cannot_be_renewed_says_why_and_stays_as_it_was(tmp_path, name, content, kind, message):
+    folder = tmp_path / "tls"
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_bytes(content if isinstance(content, bytes) else (folder / content).read_bytes())
+    before = contents(folder)
+    with pytest.raises(kind, match=message):
+        renew(folder)
+    assert contents(folder) == before
+
+
+def test_a_hub_without_a_certificate_gets_one_for_this_machine(made, tmp_path):
+    Path(made.cert).unlink()
+    assert renew(tmp_path / "tls", "::1").names == ("localhost", "::1")

@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from fedctl.access.keys import KeyRing
-from fedctl.access.sealing import HomeKey, PassphraseSealer, own_public_key, read_passphrase
+from fedctl.access.sealing import HomeKey, PassphraseSealer, WrongPassphraseError, own_public_key, read_passphrase
 from fedctl.errors import Corrupt, UsageError
 
 
@@ -67,7 +67,7 @@ def test_no_chunk_opens_in_another_s_place():
         {"chunk": sealed[:-1]},
         {"chunk": b""},
     ):
-        with pytest.raises(Corrupt):
+        with pytest.raises(WrongPassphraseError):
             opened(**wrong)
 
 

@@ -1,4 +1,7 @@
-"""Agents that live ten times as fast as the clock on the wall: five seconds of lifetime take half a second."""
+"""Agents that live ten times as fast as the clock on the wall: five seconds of lifetime take half a second.
+
+So does an answer that must come within five seconds: many agents at once live at the speed of 1, for the machine does.
+"""
 
 from __future__ import annotations
 
@@ -46,31 +49,39 @@ SPEED = 10.0
 class QuickClock(Clock):
     """Monotonic time runs ten times as fast; wall time, which others read too, does not."""
 
+    def __init__(self, speed: float = SPEED) -> None:
+        self._speed = speed
+
     def monotonic_s(self) -> float:
-        return time.monotonic() * SPEED
+        return time.monotonic() * self._speed
 
 
 class _QuickSelector(selectors.DefaultSelector):
+    def __init__(self, speed: float) -> None:
+        super().__init__()
+        self._speed = speed
+
     def select(self, timeout: float | None = None) -> list[Any]:
-        return super().select(timeout / SPEED if timeout and timeout > 0 else timeout)
+        return super().select(timeout / self._speed if timeout and timeout > 0 else timeout)
 
 
 class _QuickLoop(asyncio.SelectorEventLoop):
-    def __init__(self) -> None:
-        super().__init__(_QuickSelector())
+    def __init__(self, speed: float) -> None:
+        self._speed = speed
+        super().__init__(_QuickSelector(speed))
 
     def time(self) -> float:
-        return time.monotonic() * SPEED
+        return time.monotonic() * self._speed
 
 
-def run_quickly(main: Coroutine[Any, Any, Any]) -> Any:
+def run_quickly(main: Coroutine[Any, Any, Any], speed: float = SPEED) -> Any:
     """Run a coroutine on a loop whose time is quick; nothing may be left behind, and nothing go wrong unheard."""
 
     async def watched() -> Any:
         troubles: list[Any] = []
         asyncio.get_running_loop().set_exception_handler(lambda _loop, context: troubles.append(context))
         try:
-            async with asyncio.timeout(30 * SPEED):
+            async with asyncio.timeout(30 * speed):
                 result = await main
         finally:
             for _ in range(10):  # what was cancelled gets to know it
@@ -80,7 +91,7 @@ def run_quickly(main: Coroutine[Any, Any, Any]) -> Any:
         assert not troubles
         return result
 
-    with asyncio.Runner(loop_factory=_QuickLoop) as runner:
+    with asyncio.Runner(loop_factory=lambda: _QuickLoop(speed)) as runner:
         return runner.run(watched())
 
 
@@ -107,8 +118,11 @@ def eventually() -> Callable[..., Any]:
 def life_of(tmp_path: Path) -> Callable[..., AgentLife]:
     """Make an agent of a hub, or with a `link` of its own; the rest is of its plan."""
 
-    def make(hub: Any = None, *, link: Any = None, url: str | None = None, token: str | None = None, **plan: Any):
-        clock = QuickClock()
+    def make(
+        hub: Any = None, *, link: Any = None, url: str | None = None, token: str | None = None, speed: float = SPEED,
+        **plan: Any,
+    ):  # fmt: skip
+        clock = QuickClock(speed)
         parts = {"tenant_id": "default", "agent_id": "coder", **plan}
         made = AgentPlan(**parts)
         if link is None:

@@ -14,6 +14,7 @@ from fedctl.errors import Corrupt, DiskFull, Failure, FedctlError, NotFound, Una
 from fedctl.messages import agent as a
 from fedctl.messages import memory as m
 from fedctl.messages.hub import Subscribe
+from fedctl.model.episode import StoreResult
 from fedctl.model.principal import Principal
 
 
@@ -63,7 +64,7 @@ class Scripted:
             raise self.failing[type(request)]
         if isinstance(request, m.StoreEpisodes):
             self.kept += [draft.id for draft in request.episodes]
-            return m.StoreAnswer(results=[m.StoreResult(ok=True, id=one.id) for one in request.episodes])
+            return m.StoreAnswer(results=[StoreResult(ok=True, id=one.id) for one in request.episodes])
         if isinstance(request, m.PullEpisodes):
             return m.PullAnswer(episodes=[], deleted=[], cursor=0, more=False, epoch="e")
         if isinstance(request, a.GetAgent):

@@ -12,6 +12,7 @@ from fedctl.agent.memory import AgentMemory, to_draft
 from fedctl.errors import Conflict, Unavailable
 from fedctl.messages import memory as m
 from fedctl.messages.token import ListTokens
+from fedctl.model.episode import StoreResult
 from fedctl.model.limits import BATCH_MAX_ITEMS
 
 
@@ -29,7 +30,7 @@ def remember(clock, tmp_path):
 
 
 def acks(batch, **results):
-    return m.StoreAnswer(results=[results.get(d.id, m.StoreResult(ok=True, id=d.id)) for d in batch.episodes])
+    return m.StoreAnswer(results=[results.get(d.id, StoreResult(ok=True, id=d.id)) for d in batch.episodes])
 
 
 def test_what_is_stored_waits_in_order_until_it_is_acknowledged(remember, keep):
@@ -77,7 +78,7 @@ def test_what_the_hub_refuses_leaves_the_queue_and_is_remembered_with_its_reason
     memory.answer(keep("e1", "e2"))
     batch = memory.next_batch()
     error = Conflict("it exists with other content", hint="another id").as_dict()
-    memory.settle(batch, acks(batch, e1=m.StoreResult(ok=False, id="e1", error=error)))
+    memory.settle(batch, acks(batch, e1=StoreResult(ok=False, id="e1", error=error)))
     assert (memory.undelivered, memory.delivered) == (0, 1)
     (refusal,) = memory.refused
     assert (refusal.id, type(refusal.error), refusal.error.hint) == ("e1", Conflict, "another id")
@@ -151,7 +152,7 @@ def test_what_was_delivered_is_queued_again_as_it_was_and_what_was_deleted_since
     memory = remember()
     memory.answer(keep("e1", "e2", "e3", input={"a": [1, True]}, pinned=True, metadata={"k": 2}))
     first = memory.next_batch()
-    memory.settle(first, acks(first, e3=m.StoreResult(ok=True, id="e3", deleted=True)))
+    memory.settle(first, acks(first, e3=StoreResult(ok=True, id="e3", deleted=True)))
     memory.answer(keep("e4"))
     memory.take_in([], ["e2"])
     memory.push_again()

@@ -8,7 +8,8 @@ import threading
 
 import pytest
 
-from fedctl.api import EphemeralAgent
+from fedctl import api
+from fedctl.api import EphemeralAgent, EpisodeFilter
 from fedctl.errors import Conflict, Denied, Expired, Unavailable, UsageError
 from fedctl.messages import agent as a
 from fedctl.messages import memory as m
@@ -80,6 +81,21 @@ def test_it_works_on_the_home_itself(tmp_path):
 
     assert run(main()) == ["learn something"]
     assert (tmp_path / "other" / "fedctl.db").exists() or list((tmp_path / "other").glob("*.db"))
+
+
+def test_a_search_is_filtered_and_what_a_program_needs_is_in_one_place(tmp_path):
+    async def main():
+        spawning = EphemeralAgent.spawn(home=tmp_path / "h", hub_endpoint="off", undelivered=tmp_path / "left")
+        async with spawning as agent:
+            await agent.store_episode("fix the login test", reward=0.2)
+            await agent.store_episode("fix the flaky test", reward=0.9)
+            hits = await agent.query_memories("fix the test", filter=EpisodeFilter(min_reward=0.5))
+            assert [(type(hit), hit.episode.task) for hit in hits] == [(api.Hit, "fix the flaky test")]
+        ending = await agent.destroy()
+        assert (type(ending), ending.undelivered_file) == (api.Ending, None)
+
+    run(main())
+    assert all(getattr(api, name).__doc__ for name in api.__all__)
 
 
 def test_it_can_be_awaited_and_destroyed_twice(hub):

@@ -139,7 +139,7 @@ def test_backends_are_made_by_kind(path):
 
 
 @pytest.mark.parametrize("make", [create_registration_backend, create_work_backend])
-@pytest.mark.parametrize(("kind", "said"), [("redis", "no redis backend yet"), ("postgres", "no postgres backend yet"),
+@pytest.mark.parametrize(("kind", "said"), [("redis", "there is no redis backend"), ("postgres", "no postgres backend"),
                                             ("mysql", "there are memory and sqlite"), ("", "there are")])  # fmt: skip
 def test_a_kind_that_is_not_there_says_so(make: Any, kind: str, said: str):
     with pytest.raises(ValueError, match=said):

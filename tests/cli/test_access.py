@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 
 import pytest
@@ -87,6 +88,9 @@ def test_certificates_are_made_once_for_the_owners_eyes_only(fedctl, tmp_path):
         assert stat.S_IMODE((tmp_path / "tls" / made.json[field].rpartition("/")[2]).stat().st_mode) == 0o600
     again = fedctl("hub", "cert", "--out", str(tmp_path / "tls"), "--json")
     assert (again.code, again.error["code"]) == (5, "conflict")
+    renewed = fedctl("hub", "cert", "--out", str(tmp_path / "tls"), "--renew", "--name", "other.example", "--json")
+    assert (renewed.code, renewed.json["names"]) == (0, [*made.json["names"], "other.example"])
+    assert renewed.json["ca_expires_at"] == made.json["ca_expires_at"] > made.json["expires_at"]
     assert not fedctl.home.exists(), "nothing else was made"
 
 
@@ -111,3 +115,53 @@ def test_trust_is_a_setting_like_others(fedctl, tmp_path):
     rows = {row["key"]: row for row in fedctl("config", "list", "--origin", "--json", environ=environ).json}
     assert rows["tls_ca"]["value"] == str(tmp_path / "a")
     assert rows["client_cert"]["value"] is None
+
+
+def test_a_token_goes_into_a_file_of_its_owners_and_nowhere_else(fedctl, tmp_path):
+    path = tmp_path / "acme.token"
+    path.touch(mode=0o644)
+    before = os.umask(0)
+    try:
+        done = fedctl("token", "issue", "--tenant", "acme", "--out", str(path), "--json")
+    finally:
+        os.umask(before)
+    assert (done.code, done.err) == (0, "")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert done.json["token"] is None
+    assert path.read_text().count(".") == 2
+    assert path.read_text().strip() not in done.out
+    assert [one["id"] for one in fedctl("token", "list", "--json").json] == [done.json["id"]]
+    assert done.json["path"] == str(path)
+    first = path.read_text()
+    assert fedctl("token", "issue", "--tenant", "acme", "--out", str(path), "-q") == (0, "", "")
+    assert path.read_text() != first, "renewed"
+
+
+@pytest.mark.parametrize("content", [b"precious\n", b"a.b.c\n", b"\xff" * 10_000])
+def test_a_file_that_holds_no_token_is_not_written_over_with_one(fedctl, tmp_path, content):
+    fedctl("init")
+    path = tmp_path / "notes.txt"
+    path.write_bytes(content)
+    done = fedctl("token", "issue", "--tenant", "acme", "--out", str(path), "--json")
+    assert (done.code, done.error["code"], path.read_bytes()) == (5, "conflict", content)
+    assert fedctl("token", "list", "--json").json == []
+
+
+def test_tokens_and_exports_go_into_a_pipe_that_stays_one(fedctl, tmp_path):
+    fedctl.store("precious")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    assert fedctl("token", "issue", "--tenant", "acme", "--out", str(pipe)).code == 0
+    assert os.read(reader, 10_000).count(b".") == 2
+    assert fedctl("memory", "export", str(pipe)).code == 0
+    assert b"precious" in os.read(reader, 10_000)
+    os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+@pytest.mark.parametrize(("place", "code"), [(".", 2), ("nowhere/token", 1)])
+def test_no_token_is_issued_for_a_file_that_cannot_be_written(fedctl, tmp_path, place, code):
+    fedctl("init")
+    assert fedctl("token", "issue", "--tenant", "acme", "--out", str(tmp_path / place)).code == code
+    assert fedctl("token", "list", "--json").json == []

@@ -46,7 +46,7 @@ def test_the_noun_alone_makes_a_backup(fedctl):
     assert (made.json["episodes"], made.json["error"], made.json["own"]) == (1, None, True)
     assert made.json["verified_at"] >= made.json["created_at"]
     assert fedctl("backup", "ls", "--ids").out == made.json["id"] + "\n"
-    assert fedctl("backup", "show", "latest", "--json").json == made.json
+    assert fedctl("backup", "show", "latest", "--json").json | {"pruned": []} == made.json
     assert fedctl("backup", "--help").out.startswith("Usage")
 
 
@@ -182,7 +182,15 @@ def test_a_restore_test_says_what_it_compared(fedctl):
     backup(fedctl)
     result = fedctl("backup", "verify", "latest", "--restore-test", "--json")
     assert result.json["restore_tested_at"] == result.json["verified_at"]
-    assert "1 episodes and 0 items of 1 tenants" in result.err
+    assert "1 episode and 0 items of 1 tenant\n" in result.err
+
+
+def test_each_backup_that_may_hold_what_would_be_erased_is_a_note_of_its_own(fedctl):
+    fedctl.store("a task", "--tenant", "acme")
+    ids = {backup(fedctl)["id"] for _ in range(2)}
+    notes = fedctl("tenant", "erase", "acme", "--dry-run").err.splitlines()
+    assert notes[0] == "note: 2 backups may still hold it, or cannot be looked into:"
+    assert {line.removeprefix("note:   ") for line in notes[1:]} == ids
 
 
 def test_one_backup_at_a_time(fedctl):
@@ -236,3 +244,24 @@ backup.create(Path(sys.argv[1]), Clock(), step=lambda done, total: os.kill(os.ge
     assert fedctl("backup", "list", "--json").json == []
     made = backup(fedctl)
     assert [entry.name for entry in (fedctl.home / "backups").iterdir()] == [Path(made["path"]).name]
+
+
+def test_a_passphrase_that_others_may_read_is_said_and_a_wrong_one_is_denied(fedctl, tmp_path):
+    fedctl.store("a task")
+    right, wrong = tmp_path / "right", tmp_path / "wrong"
+    right.write_text("correct horse\n")
+    right.chmod(0o644)
+    wrong.write_text("battery staple\n")
+    wrong.chmod(0o600)
+    made = fedctl("backup", "create", "--passphrase-file", str(right), "--json")
+    note = f"note: others may open the passphrase file (mode 0644): chmod 600 {right}\n"
+    assert (made.code, made.err) == (0, note)
+    refused = fedctl("restore", "latest", "--to", str(tmp_path / "new"), "--passphrase-file", str(wrong), "--json")
+    assert (refused.code, refused.error["code"]) == (9, "denied")
+    right.chmod(0o600)
+    cut = tmp_path / "cut.backup"
+    cut.write_bytes(Path(made.json["path"]).read_bytes()[:-100])
+    damage(made.json["path"])
+    for path in (made.json["path"], str(cut)):
+        spoilt = fedctl("backup", "verify", path, "--passphrase-file", str(right), "--json")
+        assert (spoilt.code, "note" in spoilt.err) == (13, False)

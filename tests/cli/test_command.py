@@ -23,6 +23,8 @@ KEEP = {"--keep-last", "--keep-hourly", "--keep-daily", "--keep-weekly", "--keep
 CONTRACT: dict[str, set[str]] = {
     "init": set(),
     "status": set(),
+    "doctor": {"--fix", "-n", "--dry-run"},
+    "top": {"--every"},
     "demo": {"--seconds", "--path", "--keep"},
     "hub start": {
         "--host", "--port", "--http-port", "--max-agents", "--tls-cert", "--tls-key", "--tls-client-ca",
@@ -33,7 +35,7 @@ CONTRACT: dict[str, set[str]] = {
     "hub status": {"--wait"},
     "hub stats": {"--watch"},
     "hub events": {"--follow", "--since", "--type", "--all-tenants"},
-    "hub cert": {"--out", "--name", "--ttl"},
+    "hub cert": {"--out", "--name", "--ttl", "--renew"},
     "backup create": {"--with-keys", "--passphrase-file", "--prune", *KEEP, *CRON},
     "backup list": set(),
     "backup show": set(),
@@ -51,11 +53,12 @@ CONTRACT: dict[str, set[str]] = {
     "tenant erase": {"-y", "--yes", "-n", "--dry-run"},
     "tenant set": {"--max-episodes", "--max-bytes", "--rate"},
     "token rotate-key": {"--grace"},
-    "token issue": {"--agent", "--role", "--ttl"},
+    "token issue": {"--agent", "--role", "--ttl", "--out"},
     "token list": set(),
     "token revoke": set(),
-    "agent spawn": {"--id", "--type", "--lifetime", "--sync-interval", "--pull", "--pull-limit", "--embed"},
-    "agent list": {"--watch"},
+    "agent spawn": {"--id", "--type", "--lifetime", "--sync-interval", "--pull", "--pull-limit", "--embed",
+                    "--undelivered"},
+    "agent list": {"--watch", "--status"},
     "agent show": set(),
     "agent stop": set(),
     "agent note": {"--kind", "--data", "--agent"},
@@ -92,7 +95,7 @@ CONTRACT: dict[str, set[str]] = {
     },
     "memory query": {"-k", "--mode", "--reward-weight", "--fresh", "--explain", *FILTERS},
     "memory get": set(),
-    "memory list": {"--limit", *FILTERS},
+    "memory list": {"--limit", "--pinned", *FILTERS},
     "memory delete": {"--hard", "-y", "--yes", "-n", "--dry-run", *FILTERS},
     "memory pin": set(),
     "memory unpin": set(),
@@ -112,6 +115,11 @@ CONTRACT: dict[str, set[str]] = {
     "config list": {"--origin"},
     "config get": set(),
     "config set": set(),
+    "config unset": set(),
+    "schema": set(),
+    "completion": {"--install"},
+    "man": set(),
+    "help": set(),
 }  # fmt: skip
 
 
@@ -156,6 +164,12 @@ def test_help_is_to_be_had_everywhere(fedctl, path):
         assert max(len(line) for line in result.out.splitlines() if not line.startswith("  fedctl")) <= 100
 
 
+@pytest.mark.parametrize("path", ["", "memory", "pool push", "top"])
+def test_help_of_a_command_is_what_its_own_flag_says(fedctl, path):
+    words = path.split()
+    assert fedctl("help", *words).out == fedctl(*words, "--help").out != ""
+
+
 def test_a_noun_alone_shows_its_verbs(fedctl):
     for noun in ("memory", "hub", "agent", "worker", "pool", "token", "store", "config"):
         result = fedctl(noun)
@@ -198,6 +212,10 @@ def test_what_follows_two_dashes_is_never_an_option(fedctl):
         (["memory", "list", "--fields", "taks"], "did you mean task?"),
         (["--format", "jsn", "status"], "did you mean json?"),
         (["config", "get", "tennant"], "did you mean tenant?"),
+        (["config", "unset", "tennant"], "did you mean tenant?"),
+        (["version"], "did you mean --version?"),
+        (["help", "memroy"], "did you mean memory?"),
+        (["memory", "list", "--limit", "abc"], "is not a whole number"),
     ],
 )
 def test_a_slip_of_the_finger_gets_a_hint(fedctl, argv, hint):

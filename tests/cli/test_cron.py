@@ -111,7 +111,7 @@ def test_a_run_that_goes_well_is_heard_at_its_begin_and_at_its_end(command, moni
     ("error", "told"),
     [
         (Conflict("the guard refused", hint="give it more"), "exit 5: the guard refused (give it more)"),
-        (PermissionError(13, "Permission denied", "f"), "exit 9: [Errno 13] Permission denied: 'f'"),
+        (PermissionError(13, "Permission denied"), "exit 9: [Errno 13] Permission denied"),
         (KeyboardInterrupt(), "exit 130: interrupted"),
         (Terminated(), "exit 143: ended by SIGTERM"),
         (OutputClosed(), "exit 141: nobody read the answer"),

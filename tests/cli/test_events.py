@@ -8,10 +8,12 @@ import msgspec
 import pytest
 
 from fedctl.bootstrap import open_caller
+from fedctl.clock import Clock
 from fedctl.config import load
-from fedctl.errors import Denied, Failure
+from fedctl.errors import Denied, Failure, Unavailable
+from fedctl.hub.stats import Figures
 from fedctl.messages.agent import RegisterAgent, ReportAgent
-from fedctl.messages.hub import EventPage
+from fedctl.messages.hub import EventPage, HubStatsAnswer
 from fedctl.model.agent import AgentFigures, OperationTimes
 
 
@@ -65,7 +67,12 @@ def test_events_are_chosen_by_cursor_time_type_and_tenant(fedctl):
     assert seqs("--since", "2099-01-01") == []
     assert seqs("--type", "agent_status") == seqs("--type", "agent") == [2, 3]
     assert seqs("--type", "agent", "--type", "episode_stored") == [1, 2, 3]
-    assert seqs("--all-tenants") == [1, 2, 3, 4]
+    fedctl("pool", "push", "builds", "1")
+    fedctl("pool", "pause", "builds")
+    kinds = [one["kind"] for one in fedctl("hub", "events", "--type", "pool", "--jsonl").lines]
+    assert kinds == ["items_pushed", "pool_paused"], "of a pool are also its items"
+    assert len(fedctl("hub", "events", "--type", "item", "--jsonl").lines) == 1
+    assert seqs("--all-tenants", "--type", "episode", "--type", "agent") == [1, 2, 3, 4]
     assert seqs("--tenant", "acme") == [4]
     assert seqs("--tenant", "nobody") == []
 
@@ -269,6 +276,19 @@ def test_watching_shows_the_living_and_then_each_that_comes_or_changes(fedctl):
     assert result.code == 1
 
 
+def test_agents_of_a_status_are_listed_and_watched(fedctl):
+    for name in ("old", "gone"):
+        register(fedctl, name)
+    ask(fedctl, ReportAgent(id="gone", status="dead"))
+    listed = fedctl("agent", "list", "--status", "dead", "--status", "idle", "--ids")
+    assert (listed.code, listed.out) == (0, "gone\n")
+    steps = [lambda: register(fedctl, "new"), lambda: ask(fedctl, ReportAgent(id="old", status="dead"))]
+    watched = fedctl("agent", "list", "--status", "dead", "--watch", "--ids", open_caller=watching(fedctl, *steps))
+    assert watched.out == "old\n"
+    wrong = fedctl("agent", "list", "--status", "ded")
+    assert (wrong.code, "did you mean dead?" in wrong.err) == (2, True)
+
+
 def test_a_terminal_shows_a_table_that_is_drawn_again(fedctl):
     register(fedctl, "old")
     steps = [lambda: register(fedctl, "new"), lambda: ask(fedctl, ReportAgent(id="old", status="dead"))]
@@ -278,3 +298,43 @@ def test_a_terminal_shows_a_table_that_is_drawn_again(fedctl):
         ["old"], ["new", "old"], ["new", "old"],
     ]  # fmt: skip
     assert "dead" in screens[2]
+
+
+@pytest.mark.parametrize("flags", [(), ("--follow",), ("--follow", "--since", "1")])
+def test_a_refusal_comes_before_any_header(fedctl, flags):
+    class Caller:
+        def call(self, request):
+            raise Denied("of all tenants: not for you")
+
+        def close(self):
+            pass
+
+    result = fedctl("hub", "events", "--all-tenants", *flags, open_caller=lambda *_a, **_k: Caller())
+    assert (result.code, result.out) == (9, "")
+
+
+def test_figures_are_watched_over_the_end_of_a_hub_and_its_restart(fedctl):
+    stats = HubStatsAnswer(stats=Figures(Clock()).stats(connected_agents=3, connections=4))
+    answers = iter([stats, Unavailable("the hub is gone"), Unavailable("nobody"), stats, stats, KeyboardInterrupt()])
+    opened = []
+
+    class Caller:
+        def call(self, request):
+            answer = next(answers)
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
+
+        def close(self):
+            opened.append("closed")
+
+    def open_caller(*_a, **_k):
+        opened.append("opened")
+        return Caller()
+
+    argv = ("--hub", "ws://127.0.0.1:1", "hub", "stats", "--watch", "100ms")
+    result = fedctl(*argv, "--jsonl", open_caller=open_caller)
+    assert (result.code, len(result.lines), result.err) == (130, 3, "note: the hub is gone; trying again\n")
+    assert opened == ["opened", "closed"] * 3, "a connection that is gone is made anew"
+    answers = iter([Unavailable("nobody")])
+    assert fedctl(*argv, open_caller=open_caller).code == 7, "one must be there to begin with"

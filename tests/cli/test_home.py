@@ -52,6 +52,28 @@ def test_a_damaged_database_is_reported_and_left_alone(fedctl):
         result = fedctl(*argv, "--json")
         assert (result.code, result.out, result.error["code"]) == (13, "", "corrupt")
     assert (fedctl.home / "store.db").read_bytes() == damaged
+    hint = result.error["hint"]
+    assert hint == f"keep a copy first: cp -a {fedctl.home} {fedctl.home}.damaged; there is no backup to restore"
+
+
+def test_a_damaged_database_with_a_backup_says_how_it_is_brought_back(fedctl):
+    fedctl.store("a task")
+    fedctl("backup", "-q")
+    database = fedctl.home / "store.db"
+    whole = bytearray(database.read_bytes())
+    assert fedctl("store", "check").err == (
+        "note: the pages of the database were not read; --full reads every page and vector\n"
+    )
+    for page in range(2, len(whole) // 4096):
+        whole[page * 4096 : page * 4096 + 2000] = b"\x5a" * 2000
+    database.write_bytes(whole)
+    for path in fedctl.home.glob("store.db-*"):
+        path.unlink()
+    for command in (["memory", "list"], ["store", "check", "--full"]):
+        error = fedctl(*command, "--json").error
+        assert (error["exit"], error["hint"].partition("; ")[2]) == (13, "then: fedctl restore latest --overwrite")
+    assert fedctl("restore", "latest", "--overwrite", "--yes", "-q").code == 0
+    assert fedctl("store", "check", "--full").err == ""
 
 
 def test_findings_in_derived_data_are_an_outcome(fedctl):
@@ -69,7 +91,9 @@ def test_findings_in_derived_data_are_an_outcome(fedctl):
 
     derived = Finding(check="words", severity="derived", message="m", fix="fedctl memory reindex")
     result = fedctl("store", "check", "--json", open_caller=answering(derived))
-    assert (result.code, result.err) == (14, "")
+    assert (result.code, result.err) == (
+        14, "note: the pages of the database were not read; --full reads every page and vector\n"
+    )  # fmt: skip
     assert result.json["findings"][0]["fix"] == "fedctl memory reindex"
     data = Finding(check="database", severity="data", message="m", fix="f")
     result = fedctl("store", "check", "--json", open_caller=answering(derived, data))
@@ -94,6 +118,32 @@ def test_config_is_written_listed_and_read(fedctl):
 def test_config_set_says_when_something_stronger_rules(fedctl):
     result = fedctl("config", "set", "tenant", "acme", environ={"FEDCTL_TENANT": "other"})
     assert (result.code, result.err) == (0, "note: here and now it is overruled by: environment FEDCTL_TENANT\n")
+
+
+def test_a_setting_that_is_unset_has_its_default_again_and_what_is_not_set_is_only_noted(fedctl):
+    fedctl("config", "set", "tenant", "acme")
+    assert fedctl("config", "unset", "tenant", "--json").json == {
+        "key": "tenant", "value": "default", "origin": "default",
+    }  # fmt: skip
+    again = fedctl("config", "unset", "tenant")
+    assert (again.code, again.err) == (0, f"note: tenant was not set in {fedctl.home / 'config.toml'}\n")
+
+
+def test_status_says_of_a_lost_store_that_it_is_gone_and_which_backup_there_is(fedctl):
+    fedctl.store("x")
+    path = fedctl("backup", "create", "--json").json["path"]
+    for file in fedctl.home.glob("store.db*"):
+        file.unlink()
+    rows = dict(
+        line.split(maxsplit=1) for line in fedctl("status", terminal=True, environ={"NO_COLOR": "1"}).out.splitlines()
+    )
+    assert rows["store"] == "gone"
+    assert rows["memory"] == rows["agents"] == rows["work"] == rows["retention"] == "gone with the store"
+    assert rows["backup"].startswith("1 there, the latest of ")
+    assert rows["backup"].endswith(path)
+    assert rows["next"] == "$ fedctl restore latest"
+    assert "store\tgone\n" in fedctl("status").out
+    assert fedctl("status", "--json").json["gone"] is True
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,7 @@ def test_a_batch_answers_each_line_in_its_place(fedctl):
     lines = [
         b'{"task":"good","input":{"n":9223372036854775808,"m":123456789012345678901234567890,"f":1.5,"z":null}}',
         b"not json",
-        b"",
+        b'""',
         b"[1]",
         b'{"task":"x","unknown":1}',
         b'{"task":"x","reward":"1"}',
@@ -215,7 +215,8 @@ def test_delete_by_ids_tells_what_was_missing(fedctl):
     fedctl.store("one", "--id", "a")
     result = fedctl("memory", "delete", "a", "nope", "--json")
     assert result.code == 4
-    assert result.json == {"deleted": 1, "ids": ["a"], "missing": ["nope"], "dry_run": False}
+    kept = {"complete": None, "backups": [], "notes": []}
+    assert result.json == {"deleted": 1, "ids": ["a"], "missing": ["nope"], "dry_run": False} | kept
 
 
 def test_delete_by_filter_asks_a_person_and_refuses_where_there_is_none(fedctl):
@@ -525,3 +526,24 @@ def test_quiet_is_silent_on_success_and_one_line_on_failure(fedctl, tmp_path):
     assert (result.code, result.out, result.err) == (3, "", "error: 2 of 3 lines were refused\n")
     assert fedctl("memory", "list", "-q").out
     assert fedctl("memory", "store", "--task", "x", "-q", "--ids").out
+
+
+def test_a_field_that_is_nearly_one_is_told_which_it_may_be(fedctl):
+    line = b'{"task": "t", "session": "s1"}\n'
+    imported = fedctl("memory", "import", "-", stdin=line)
+    assert imported.code == 3
+    assert "'session' is not a field of this line (did you mean session_id?)" in imported.err
+    stored = fedctl("memory", "store", "--batch", stdin=line)
+    assert json.loads(stored.out)["error"]["hint"] == "did you mean session_id?"
+    assert json.loads(fedctl("memory", "store", "--batch", stdin=b'{"task": 1}\n').out)["error"]["hint"] is None
+
+
+def test_what_is_pinned_can_be_listed_and_is_counted(fedctl):
+    for name in ("a", "b", "c"):
+        fedctl.store(name, "--id", name)
+    terminal = {"NO_COLOR": "1"}
+    pinned = fedctl("memory", "pin", "a", "b", terminal=True, environ=terminal).out.splitlines()
+    assert [line.split()[:2] for line in pinned] == [["ID", "PINNED"], ["a", "true"], ["b", "true"]]
+    assert fedctl("memory", "list", "--pinned", "--ids").out == "b\na\n"
+    cut = fedctl("memory", "list", "--pinned", "--limit", "1", terminal=True, environ=terminal)
+    assert cut.err == "note: 1 of 2 shown\n"

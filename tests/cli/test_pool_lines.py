@@ -63,6 +63,36 @@ def test_blank_lines_are_none_and_an_array_is_refused_before_anything_is_done(po
     assert pool("items", "p", "--json").json[0]["status"] == "claimed"
 
 
+def test_every_batch_and_import_skips_blank_lines_and_refuses_strange_words_alike(fedctl, tmp_path):
+    """Also the id of a line that had none of its own is nobody's business where the line is refused."""
+    fields = {"pool push p": '"data": 1', "memory store": '"task": "t"'}
+    for verb, field in fields.items():
+        lines = f'\ufeff\n \t\r\n{{{field}}}\n\n{{{field}, "taks": 1}}\n\x0b'.encode()
+        done = fedctl(*verb.split(), "--batch", stdin=lines)
+        assert (done.code, [(one["ok"], one.get("line")) for one in done.lines]) == (3, [(True, None), (False, 5)])
+        assert done.lines[1]["id"] is None
+        error = done.lines[1]["error"]
+        assert error["message"] == "'taks' is not a field of this line"
+        assert ("did you mean task?" if verb == "memory store" else "data") in error["hint"]
+    for name, content in (
+        ("a.jsonl", '\ufeff \n{"task": "u"}\n\t\n'),
+        ("a.csv", "task\n   \nv\n\n"),
+        ("a.tsv", "task\treward\n\t\nw\t1\n"),
+    ):
+        (tmp_path / name).write_text(content)
+        counts = fedctl("memory", "import", str(tmp_path / name), "--no-embed", "--json").json
+        assert (counts["lines"], counts["imported"]) == (1, 1)
+
+
+def test_a_refused_line_is_answered_with_its_own_id_or_none(fedctl):
+    fedctl.store("full")
+    assert fedctl("tenant", "set", "default", "--max-episodes", "1").code == 0
+    refused = fedctl("memory", "store", "--batch", stdin=lines_of({"task": "t"}, {"id": "mine", "task": "t"})).lines
+    assert [(one["ok"], one["id"]) for one in refused] == [(False, None), (False, "mine")]
+    refused = fedctl("pool", "push", "p", "--batch", stdin=lines_of({"max_retries": -1}, {"id": "i", "key": ""})).lines
+    assert [(one["ok"], one["id"]) for one in refused] == [(False, None), (False, "i")]
+
+
 def test_a_batch_answers_in_lines_in_ids_or_not_at_all(pool):
     lines = lines_of({"id": "a"}, {"nope": 1}, {"id": "b"})
     ids = pool("push", "p", "--batch", "--ids", stdin=lines, code=3)

@@ -177,6 +177,7 @@ def test_the_same_answers_come_from_a_hub(fedctl):
     try:
         hub = json.loads(started.stdout)
         assert hub["ready"] is True
+        assert not any(line.startswith("{") for line in (Path(hub["home"]) / "hub.log").read_text().splitlines())
         assert json.loads(fedctl("hub", "status", "--wait", "5s", "--json").stdout)["pid"] == hub["pid"]
         assert fedctl("memory", "get", "x", "--json").stdout == stored
         assert b"asking the hub at unix:" in fedctl("-v", "memory", "stats").stderr
@@ -249,8 +250,9 @@ def waiting_claims(fedctl, url):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_waiting_claim_quietly_and_nothing_is_claimed(fedctl, hub, number, code):
-    for process in waiting_claims(fedctl, hub["url"]):
-        assert not select.select([process.stdout], [], [], 1.0)[0]
+    claims = waiting_claims(fedctl, hub["url"])
+    assert not select.select([process.stdout for process in claims], [], [], 1.0)[0]
+    for process in claims:
         process.send_signal(number)
         assert finish(process) == (code, b"", b"")
     fedctl("pool", "push", "p", "1")
@@ -260,8 +262,7 @@ def test_a_signal_ends_a_waiting_claim_quietly_and_nothing_is_claimed(fedctl, hu
 
 def test_a_push_wakes_who_waits_on_each_of_the_three_ways_once(fedctl, hub):
     claims = waiting_claims(fedctl, hub["url"])
-    for process in claims:
-        assert not select.select([process.stdout], [], [], 0.7)[0]
+    assert not select.select([process.stdout for process in claims], [], [], 1.0)[0]
     for _ in claims:
         fedctl("pool", "push", "p", "1")
     answers = [json.loads(finish(process)[1]) for process in claims]

@@ -109,3 +109,22 @@ def test_absent_is_null_and_never_dropped(fedctl):
     assert [name for name, value in episode.items() if value is None] == [
         "agent_id", "session_id", "input", "output", "reward", "success", "critique", "tokens_used", "latency_ms",
     ]  # fmt: skip
+
+
+def test_a_person_sees_no_rows_of_what_is_not_there_and_a_pipe_all_of_them(fedctl):
+    shown = fedctl("memory", "store", "--task", "x", "--id", "e", terminal=True, environ={"NO_COLOR": "1"}).out
+    assert [line.split()[0] for line in shown.splitlines()] == [
+        "id", "tenant_id", "task", "metadata", "pinned", "created_at", "seq",
+    ]  # fmt: skip
+    assert "agent_id\t\n" in fedctl("memory", "get", "e").out
+    asked = fedctl("memory", "get", "e", "--fields", "id,agent_id", terminal=True, environ={"NO_COLOR": "1"}).out
+    assert asked.splitlines()[1].rstrip() == "agent_id", "what was asked for by name is there"
+
+
+def test_what_was_just_stored_is_told_by_its_beginning_and_shown_whole_when_asked_for(fedctl):
+    long = "a" * 1000
+    at_80 = {"COLUMNS": "80", "NO_COLOR": "1"}
+    stored = fedctl("memory", "store", "--task", "x", "--id", "e", "--input", long, terminal=True, environ=at_80).out
+    assert f"{'a' * 240}... (760 more characters)\n" in stored
+    assert long in fedctl("memory", "get", "e", terminal=True, environ=at_80).out
+    assert long in fedctl("memory", "store", "--task", "x", "--input", long).out

@@ -30,6 +30,14 @@ def test_a_policy_is_set_shown_and_lifted(fedctl):
     assert not any(other["policy"].values())
 
 
+def test_a_person_is_shown_durations_as_they_are_given_and_a_program_milliseconds(fedctl):
+    fedctl("retention", "set", "--max-age", "90d", "--items-max-age", "1h30m")
+    shown = dict(line.split(maxsplit=1) for line in fedctl("retention", "show", terminal=True, environ={
+        "NO_COLOR": "1"}).out.splitlines() if len(line.split()) > 1)  # fmt: skip
+    assert (shown["policy.max_age"], shown["policy.items_max_age"]) == ("90d", "1h30m")
+    assert "policy.max_age_ms\t7776000000\n" in fedctl("retention", "show").out
+
+
 def test_prune_answers_as_the_contract_says_and_a_dry_run_too(fedctl):
     for n in range(3):
         fedctl.store(f"t{n}", "--id", f"e{n}", "--reward", f"0.{n}")

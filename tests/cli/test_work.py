@@ -67,7 +67,7 @@ def test_stdout_is_the_result_and_the_summary_goes_to_stderr(shop):
     assert (result.returncode, result.stdout) == (0, b"")
     said, summary = result.stderr.decode().splitlines()
     assert said == "err"
-    assert summary.startswith("1 done, 0 failed (will be retried), 0 poisoned, 0 given back, 0 lost in ")
+    assert summary.startswith("1 done, 0 failed attempts (not for good), 0 poisoned, 0 given back, 0 lost in ")
     assert shop.item(item_id)["result"] == "out"
 
 
@@ -96,7 +96,7 @@ def test_quiet_is_silent_in_success_and_one_line_in_failure(shop):
     assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
     shop.push(0)
     result = shop("pool", "work", "q", "--once", "-q", "--", "false")
-    assert (result.returncode, result.stderr) == (3, b"error: 1 failed (will be retried), 0 poisoned\n")
+    assert (result.returncode, result.stderr) == (3, b"error: 1 failed attempt (not for good), 0 poisoned\n")
     assert shop("pool", "work", "q", "--once", "-q", "--", "true").stderr == b""
     result = shop("pool", "work", "empty", "--once", "-q", "--json", "--", "true")
     assert (result.returncode, result.stderr) == (6, b"")

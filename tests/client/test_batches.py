@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedctl.client import batches
-from fedctl.messages.memory import StoreAnswer, StoreEpisodes, StoreResult
+from fedctl.messages.memory import StoreAnswer, StoreEpisodes
 from fedctl.messages.pool import (
     ClaimAnswer,
     ClaimItems,
@@ -15,7 +15,7 @@ from fedctl.messages.pool import (
     ItemResults,
     PushItems,
 )
-from fedctl.model.episode import EpisodeDraft
+from fedctl.model.episode import EpisodeDraft, StoreResult
 from fedctl.model.limits import FRAME_MAX_BYTES, PAGE_MAX_BYTES, cut_error
 from fedctl.model.pool import Completion, FollowUp, Item, ItemDraft, ItemFailure
 from fedctl.model.principal import Principal

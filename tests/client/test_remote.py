@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from fedctl.client.remote import RemoteCaller
+from fedctl.client.transport import handshake_error
 from fedctl.errors import Conflict, Denied, NotFound, Timeout, Unavailable, UsageError
 from fedctl.messages.agent import GetAgent
 from fedctl.messages.hub import GetHubInfo, Subscribe
@@ -85,6 +86,12 @@ def test_plain_words_to_a_tls_port_are_no_hub(listen):
     port = listen(lambda peer: peer.close())
     with pytest.raises(Unavailable):
         RemoteCaller(f"ws://127.0.0.1:{port}", timeout_ms=5000)
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError, BrokenPipeError, ConnectionAbortedError, EOFError])
+def test_who_cuts_a_connection_off_is_told_from_nobody_by_whatever_error_it_is_heard(error):
+    assert "hung up without a word" in handshake_error("ws://127.0.0.1:1", error("cut")).message
+    assert "no hub answers" in handshake_error("ws://127.0.0.1:1", ConnectionRefusedError("refused")).message
 
 
 def test_tls_to_a_plain_port_is_unavailable(hub):

@@ -51,7 +51,9 @@ def url(start_hub, ours):
 def test_a_certificate_for_other_names_is_not_blamed_on_its_authority(url, ours, come, host):
     with pytest.raises(Denied, match="mismatch") as caught:
         come(url.replace("127.0.0.1", host), Trust(ca=ours["ca"]))
-    assert caught.value.hint == "the certificate is for other names: fedctl hub cert --name HOST"
+    assert caught.value.hint == (
+        "the certificate is for other names; on the hub's machine: fedctl hub cert --renew --name HOST"
+    )
 
 
 @both

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fedctl.client.local import LocalCaller
-from fedctl.client.waiting import Patience, claim_for, wait_for
+from fedctl.client.waiting import Patience, claim_for, told_apart, wait_for
 from fedctl.errors import Denied, Timeout, Unavailable
 from fedctl.messages import pool as p
 from fedctl.model.pool import Completion, ItemDraft
@@ -83,7 +83,10 @@ def test_an_answer_that_comes_too_soon_is_not_the_last(bench):
     assert claim_for(late.patience(bench, 0), CLAIM).items == []
 
 
-@pytest.mark.parametrize("ask", [lambda patient: claim_for(patient, CLAIM), lambda patient: wait_for(patient, ["q"])])
+@pytest.mark.parametrize(
+    "ask",
+    [lambda patient: claim_for(patient, CLAIM), lambda patient: wait_for(patient, *told_apart(patient, ["q"]))],
+)
 def test_when_the_time_is_over_the_hub_is_given_up(bench, ask):
     push(bench, "a")
     began_s = bench.clock.monotonic_s()
@@ -98,7 +101,8 @@ def test_a_wait_outlives_a_hub_that_goes_away_and_comes_back(bench):
         bench.call(p.CompleteItems(completions=[Completion(id=item.id, lease_id=item.lease_id)]))
     for requests in (0, 1):  # the first is whether q is an item
         hub = Hub(bench, requests=requests, tries=3)
-        assert wait_for(hub.patience(bench, None), ["q"]).done == 2
+        patient = hub.patience(bench, None)
+        assert wait_for(patient, *told_apart(patient, ["q"])).done == 2
 
 
 def test_who_is_not_let_in_any_more_hears_so(bench):

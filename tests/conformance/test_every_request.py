@@ -491,3 +491,35 @@ def test_a_role_that_does_not_reach_is_denied_alike(way, make_bench, start_hub):
         if operation.role != "agent":
             error = bench.refusal(request, tenant="acme", role="agent")
             assert outcome(caller, request) == ("Denied", plain(error.as_dict()))
+
+
+ONE_EACH = {type(one): one for one in reversed([*SCRIPT, *HUB_ONLY])}
+LOOKED_AT: list[Any] = [
+    m.StoreEpisodes(episodes=[draft("e1", input=HEAVY, metadata=HEAVY), draft("learned", reward=0.5)]),
+    a.RegisterAgent(id="a1", type="coder", lifetime_ms=60_000, host="host", pid=7),
+    w.RegisterWorker(id="w1", pool="p", metadata=HEAVY),
+    p.PushItems(pool="p", items=[item("i1", data=HEAVY), item("i2")]),
+]
+
+
+@pytest.mark.parametrize("way", ["loopback", "page"])
+def test_who_may_only_look_sees_what_the_owner_sees_and_changes_nothing(way, make_bench, start_hub):
+    if way == "loopback":
+        context = make_bench(clock=Clock()).context
+        owner: Any = Loopback(context, Principal(tenant_id="default", role="owner"))
+        page: Any = Loopback(context, Principal(tenant_id="default", role="owner", looks_only=True))
+    else:
+        hub = start_hub()
+        context, owner = hub.context, hub.owner()
+        page = hub.connect(hub.info.http_url.replace("http", "ws") + "/ws", token=hub.token("default", role="operator"))
+    for request in LOOKED_AT:
+        owner.call(request)
+    settled(owner)
+    before = context.store.changes.last_seq()
+    for kind, request in ONE_EACH.items():
+        got = outcome(page, request)
+        if OPERATIONS[kind].looks:
+            assert got == outcome(owner, request), kind
+        else:
+            assert got[0] == "Denied", kind
+    assert context.store.changes.last_seq() == before

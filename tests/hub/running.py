@@ -10,6 +10,7 @@ from fedctl.access.keys import KeyRing
 from fedctl.client.remote import RemoteCaller
 from fedctl.clock import Clock
 from fedctl.hub.server import Hub, HubServerOptions
+from fedctl.hub.watch import socket_uid
 from fedctl.log import Log, LogOptions
 from fedctl.messages.token import IssueToken
 from fedctl.operations.context import Context, Recall
@@ -45,12 +46,14 @@ class RunningHub:
         self._begun = threading.Event()
         self._info: HubInfo | None = None
         level = options.pop("debug_level", "detailed")
+        uid_of = options.pop("uid_of", socket_uid)
         try:
             self.hub = Hub(
                 self.context,
                 HubServerOptions(home=home, **{"port": 0, "http_port": 0, **options}),
                 self._ready,
                 Log(LogOptions(level), clock, self.lines.append),
+                uid_of,
             )
         except BaseException:
             self.context.close()

@@ -35,8 +35,10 @@ def test_on_the_hubs_own_socket_the_owner_chooses(door):
 
 
 def test_on_the_network_nobody_comes_in_without_a_token(door):
-    with pytest.raises(Denied, match="wants a token"):
+    with pytest.raises(Denied, match="wants a token") as refused:
         door.admit(hello(tenant_id="acme"), local=False)
+    assert "fedctl token issue --tenant acme > FILE" in refused.value.hint
+    assert "--token-file FILE" in refused.value.hint
 
 
 @pytest.mark.parametrize("local", [True, False])

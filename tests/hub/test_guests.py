@@ -18,14 +18,14 @@ class World:
         self.far_ends = []
         self._port = 0
 
-    def come(self, host="10.0.0.1"):
+    def come(self, host="10.0.0.1", port=None):
         """Return a connection that was let in, or None."""
         near, far = socket.socketpair()
         far.setblocking(False)
         self.far_ends.append(far)
         guest = Guest(near.family, near.type, near.proto, fileno=near.detach())
         self._port += 1
-        if self.guests.let_in(guest, (host, self._port)):
+        if self.guests.let_in(guest, (host, port or self._port)):
             return guest
         guest.close()
         return None
@@ -76,7 +76,7 @@ def test_so_many_strangers_of_one_address_come_in_and_no_more(make_world):
 def test_who_has_said_who_it_is_counts_among_the_strangers_no_more(make_world):
     world = make_world()
     here = [world.come() for _ in range(3)]
-    world.guests.known(here[0].address)
+    world.guests.known(here[0].fileno())
     assert world.guests.strangers == 2
     here.append(world.come())
     assert here[-1] is not None
@@ -101,12 +101,28 @@ def test_over_the_limit_in_all_nobody_comes_in(make_world):
     world = make_world(most=2)
     here = [world.come(f"10.0.0.{number}") for number in range(3)]
     for one in here[:2]:
-        world.guests.known(one.address)
+        world.guests.known(one.fileno())
     assert here[2] is None
     close(here[0])
     again = world.come()
     assert again is not None
     close(here[1], again)
+
+
+def test_two_connections_from_one_port_are_two_however_often_they_come(make_world, clock):
+    """To one listener each; or to one, reset and made again before the end of the first was noticed."""
+    world = make_world(most=100)
+    for _ in range(4):
+        first, second = world.come(port=20_000), world.come(port=20_000)
+        world.guests.known(second.fileno())
+        assert (len(world.guests), world.guests.strangers) == (2, 1)
+        close(first, second)
+    here = [world.come(port=20_000) for _ in range(3)]
+    clock.advance(2000)
+    here.append(world.come(port=20_000))
+    assert here[-1] is not None
+    close(*here)
+    assert (len(world.guests), world.guests.strangers) == (0, 0)
 
 
 def test_when_strangers_of_many_addresses_are_too_many_the_most_crowded_one_gives_way(make_world, clock):

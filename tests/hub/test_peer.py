@@ -14,7 +14,7 @@ MIB = 1 << 20
 class Link:
     """A socket whose other end takes what it is told to."""
 
-    local = True
+    local, looks_only = True, False
 
     def __init__(self):
         self.unsent, self.aborted = 0, False

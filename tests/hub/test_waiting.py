@@ -276,6 +276,18 @@ def test_for_who_left_nothing_is_claimed(hub):
     assert call(hub, p.GetItem(id="i1")).item.attempts == 1
 
 
+def test_who_left_in_the_middle_of_a_question_is_no_error_of_the_hub(hub):
+    over = threading.Event()
+    job = Job(
+        Principal(tenant_id="default", role="owner"), p.GetPool(name="p"), operation="pool.show", size_bytes=0,
+        began_s=0.0, done=lambda _job: over.set(), asker=SimpleNamespace(gone=True),
+    )  # fmt: skip
+    hub.hub._loop.call_soon_threadsafe(hub.hub._desk._hand_over, job, "read")
+    assert over.wait(20)
+    assert isinstance(job.error, Unavailable)
+    assert call(hub, GetHubStats()).stats.errors == {}
+
+
 def test_who_waits_when_the_hub_stops_is_told_that_it_is_unavailable(hub):
     waiters = [Waiter(hub, f"w{number}") for number in range(3)]
     began_s = time.monotonic()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedctl.errors import UsageError
-from fedctl.model.time import from_rfc3339, parse_duration_ms, parse_instant_ms, to_rfc3339
+from fedctl.model.time import format_duration, from_rfc3339, parse_duration_ms, parse_instant_ms, to_rfc3339
 
 NOW = 1_767_225_600_000
 UNITS = {"w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
@@ -51,6 +51,16 @@ def test_both_forms_of_a_duration_mean_the_same(days: int, hours: int, minutes: 
     assert ours == parse_duration_ms(f"P{days}DT{hours}H{minutes}M{seconds}.{ms:03}S")
     whole = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds, milliseconds=ms)
     assert ours == whole // timedelta(milliseconds=1)
+
+
+@given(st.integers(0, LAST_MS))
+def test_a_duration_that_is_said_is_read_as_what_it_was(ms: int):
+    assert parse_duration_ms(format_duration(ms)) == ms
+
+
+@pytest.mark.parametrize("text", ["90d", "1h30m", "250ms", "1d1h1m1s1ms", "0s"])
+def test_a_duration_is_said_as_it_is_given(text: str):
+    assert format_duration(parse_duration_ms(text)) == text
 
 
 @given(st.from_regex(r"[+-]?[0-9]{1,12}(\.[0-9]{1,6})?", fullmatch=True))

@@ -142,6 +142,35 @@ def test_the_living_are_listed_newest_first_and_the_dead_on_request(bench):
     assert [one.id for one in bench.call(a.ListAgents(all=True)).agents] == ["n2", "n1", "n0"]
 
 
+def test_agents_of_some_statuses_are_listed_and_counted_in_pages(bench):
+    for number, status in enumerate(("dead", "shutting_down", "dead", None, "dead")):
+        bench.call(entry(f"n{number}", pid=number))
+        bench.clock.advance(1)
+        if status:
+            bench.call(a.ReportAgent(id=f"n{number}", status=status))
+    first = bench.call(a.ListAgents(all=True, statuses=["dead", "shutting_down"], limit=3, count=True))
+    assert ([one.id for one in first.agents], first.total) == (["n4", "n2", "n1"], 4)
+    rest = bench.call(a.ListAgents(all=True, statuses=["dead", "shutting_down"], limit=3, cursor=first.cursor))
+    assert [one.id for one in rest.agents] == ["n0"]
+    assert [one.id for one in bench.call(a.ListAgents(statuses=["dead", "spawning"])).agents] == ["n3"]
+
+
+def test_pages_go_through_all_also_where_agents_come_at_the_same_time_and_meanwhile(bench):
+    for number in range(7):
+        bench.call(entry(f"n{number}", pid=number))
+        bench.clock.advance(number % 3)  # some at the same moment
+    everybody = [one.id for one in bench.call(a.ListAgents()).agents]
+    page = bench.call(a.ListAgents(limit=3, count=True))
+    seen, total = [one.id for one in page.agents], page.total
+    bench.call(entry("late", pid=1))
+    while page.cursor is not None:
+        page = bench.call(a.ListAgents(limit=3, cursor=page.cursor))
+        seen += [one.id for one in page.agents]
+    assert (seen, total, page.total) == (everybody, 7, None)
+    for cursor in ("x", "/n1", "yesterday/n1"):
+        assert isinstance(bench.refusal(a.ListAgents(cursor=cursor)), UsageError)
+
+
 @pytest.mark.parametrize(("limit", "count"), [(1, 1), (0, 1), (-5, 1), (10**30, 3)])
 def test_any_limit_is_answered(bench, limit: int, count: int):
     for number in range(3):

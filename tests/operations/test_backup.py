@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from fedctl.access import sealing
 from fedctl.access.sealing import ForeignError, HomeKey, WrongPassphraseError
 from fedctl.archive import format as f
 from fedctl.archive.reader import open_archive
@@ -213,7 +214,13 @@ def test_while_an_erasure_is_unfinished_no_backup_is_made(bench, make):
     assert make(finish=lambda: erasure.finish(bench.context)).episodes == 1
 
 
-def test_what_is_to_be_sealed_is_laid_open_nowhere_but_in_the_home(bench, make, tmp_path, secret):
+@pytest.fixture
+def cheap(monkeypatch) -> None:
+    """Let a key of a passphrase cost a millisecond; what it does cost is held to in tests/access."""
+    monkeypatch.setattr(sealing, "SCRYPT_N", 1 << 10)
+
+
+def test_what_is_to_be_sealed_is_laid_open_nowhere_but_in_the_home(bench, make, tmp_path, secret, cheap):
     bench.keep("e1", input="clear text")
     dest, seen = tmp_path / "usb", set()
 
@@ -334,7 +341,7 @@ def test_a_lost_or_damaged_register_costs_only_what_verify_finds_again(bench, ma
     assert verified(bench, one).verified_at
 
 
-def test_a_sealed_one_is_checked_without_its_passphrase_and_restored_only_with_it(bench, make, tmp_path):
+def test_a_sealed_one_is_checked_without_its_passphrase_and_restored_only_with_it(bench, make, tmp_path, cheap):
     bench.keep("e1")
     right, wrong = tmp_path / "right", tmp_path / "wrong"
     right.write_text("correct horse\n")
@@ -345,8 +352,9 @@ def test_a_sealed_one_is_checked_without_its_passphrase_and_restored_only_with_i
     assert verified(bench, one).verified_at
     with pytest.raises(UsageError, match="sealed"):
         verified(bench, one, restore_test=True)
-    with pytest.raises(WrongPassphraseError):
+    with pytest.raises(WrongPassphraseError) as caught:
         verified(bench, one, passphrase_file=wrong)
+    assert caught.value.exit == 9
     assert backup.describe(bench.home, Path(one.path)).error is None  # nothing is wrong with it
     assert verified(bench, one, passphrase_file=right, restore_test=True).verified_at
     assert backup.backups_holding(bench.home, tenant_digest("nobody")) == [backup.describe(bench.home, Path(one.path))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import itertools
 import os
 import shutil
 import subprocess
@@ -839,6 +840,7 @@ def forms(bench, text: str, tenant: str = "default", **fields: Any) -> set[str |
 
 
 QUESTIONS = ("word1", "word39 group2", "own77", "long5 word1", "group6")
+KS = (1, 10, 150)
 FILTERS = [
     EpisodeFilter(),
     EpisodeFilter(agent_id="agent1"),
@@ -853,19 +855,21 @@ FILTERS = [
 ]
 
 
-def assert_the_same_without(bench, *filters: EpisodeFilter) -> None:
-    """Ask here, where there may be graphs, and on another connection, where none is open."""
+def assert_the_same_without(bench, *filters: EpisodeFilter, each: bool = False) -> None:
+    """Ask here, where there may be graphs, and on another connection, where none is open.
+
+    Every question is asked with every filter, and in turn for one hit, for ten and for many, or for `each` of these.
+    """
     without = bench.another()
     for tenant in ("default", "other"):
-        for text in QUESTIONS:
-            for filter_ in filters or FILTERS:
-                for k in (1, 10, 150):
-                    request = m.QueryEpisodes(text=text, filter=filter_, k=k, mode="semantic")
-                    one, two = (
-                        [(hit.id, hit.score) for hit in side.call(request, tenant=tenant).hits]
-                        for side in (bench, without)
-                    )
-                    assert one == two, (tenant, text, filter_, k)
+        turn = itertools.cycle(KS)
+        for text, filter_ in itertools.product(QUESTIONS, filters or FILTERS):
+            for k in KS if each else (next(turn),):
+                request = m.QueryEpisodes(text=text, filter=filter_, k=k, mode="semantic")
+                one, two = (
+                    [(hit.id, hit.score) for hit in side.call(request, tenant=tenant).hits] for side in (bench, without)
+                )
+                assert one == two, (tenant, text, filter_, k)
     assert not without.context.recall.open_graphs
 
 
@@ -874,7 +878,7 @@ def test_a_big_tenant_has_a_graph_and_answers_stay_what_they_were(graphed):
     assert row.vectors == snapshot(graphed).vectors == 1500 + LONG + 30
     assert index.build_graphs(graphed.context) == 0
     assert forms(graphed, "own77") == {"hnsw"}
-    assert_the_same_without(graphed)
+    assert_the_same_without(graphed, each=True)
     assert graphed.logged == []
 
 

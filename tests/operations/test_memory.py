@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from fedctl.errors import Conflict, Denied, DiskFull, UsageError
 from fedctl.messages import memory as m
 from fedctl.model import limits
-from fedctl.model.episode import Embedding, EpisodeDraft, EpisodeFilter
+from fedctl.model.episode import Embedding, EpisodeDraft, EpisodeFilter, StoreResult
 from fedctl.model.principal import Principal
 from fedctl.operations import embedding, index
 from fedctl.operations.context import Context, Recall
@@ -34,7 +34,7 @@ BIG = "x" * 900_000
 fixture_ok = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
-def one(bench, draft_: EpisodeDraft, **who: Any) -> m.StoreResult:
+def one(bench, draft_: EpisodeDraft, **who: Any) -> StoreResult:
     (result,) = bench.call(m.StoreEpisodes(episodes=[draft_], echo=True), **who).results
     return result
 
@@ -300,7 +300,7 @@ def test_two_threads_that_push_the_same_have_one_episode(bench):
     import threading
 
     benches = [bench.another() for _ in range(4)]
-    results: list[m.StoreResult] = []
+    results: list[StoreResult] = []
     threads = [
         threading.Thread(target=lambda b=b: results.extend(b.keep(*(f"e{n}" for n in range(20))))) for b in benches
     ]
@@ -732,6 +732,14 @@ def test_a_query_without_a_hub_embeds_first_within_its_budget_and_says_what_is_s
     assert len(found(bench, "word", mode="keyword", k=1000).hits) == 200
     assert found(bench, "word", fresh=True).pending == 0
     assert slow.texts.count("word") == 2
+
+
+def test_who_only_looks_has_nothing_waited_for(make_bench, make_embedder, clock):
+    slow = make_embedder(clock=clock, cost_ms=50)
+    bench = make_bench(embedder=slow, clock=clock)
+    bench.keep(*(f"e{n} word" for n in range(200)))
+    answer = bench.call(m.QueryEpisodes(text="word", fresh=True), looks_only=True)
+    assert answer.pending > 0
 
 
 def test_a_query_by_words_alone_embeds_nothing(bench):

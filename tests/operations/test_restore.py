@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fedctl.access import sealing
 from fedctl.archive.reader import open_archive
 from fedctl.errors import Conflict, Corrupt, DiskFull, Failure, Locked, NoStore, UsageError
 from fedctl.messages import memory as m
@@ -339,7 +340,8 @@ def test_a_damaged_backup_and_one_that_is_ended_halfway_change_nothing(bench, sa
         assert not (tmp_path / "copy").exists()
 
 
-def test_a_sealed_backup_wants_its_passphrase_first(bench, saved, restore, tmp_path):
+def test_a_sealed_backup_wants_its_passphrase_first(bench, saved, restore, tmp_path, monkeypatch):
+    monkeypatch.setattr(sealing, "SCRYPT_N", 1 << 10)  # tests/access holds what it costs
     secret = tmp_path / "passphrase"
     secret.write_text("correct horse battery staple")
     secret.chmod(0o600)

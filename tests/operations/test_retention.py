@@ -375,6 +375,8 @@ def test_an_episode_is_explained_by_all_that_is_about_it(bench):
     rule(bench, max_age_ms=HOUR_MS, min_reward=0.5, max_episodes=1, keep_last=1, keep_success=True)
     told = explained(bench, "old")
     assert (told.verdict, told.removed_by, told.kept_by) == ("going", ["max_age", "min_reward"], [])
+    rule(bench, max_age_ms=20 * DAY_MS)  # a reward that is too low does not wait for the age
+    assert (explained(bench, "old").verdict, explained(bench, "old").goes_at) == ("going", "2026-01-02T00:00:00.000Z")
     told = explained(bench, "new")
     assert (told.verdict, told.removed_by, told.kept_by) == ("kept", [], ["keep_last", "keep_success"])
     bench.call(m.PinEpisodes(ids=["old"]))

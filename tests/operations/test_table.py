@@ -59,3 +59,20 @@ def test_a_role_below_the_operation_s_is_denied_before_anything_else(bench, kind
 
 def test_what_is_no_operation_is_refused(bench):
     assert isinstance(bench.refusal(object()), UsageError)  # type: ignore[arg-type]
+
+
+def test_who_may_only_look_is_denied_whatever_changes_something_or_gives_a_key_away(bench):
+    looks = {kind for kind in REQUESTS if OPERATIONS[kind].looks}
+    assert not [kind for kind in looks if OPERATIONS[kind].kind == "write" or OPERATIONS[kind].frees]
+    assert {OPERATIONS[kind].name.rpartition(".")[2] for kind in looks} == {
+        "query", "get", "list", "stats", "show", "timeline", "items", "item", "wait", "explain", "info", "events",
+        "subscribe",
+    }  # fmt: skip
+    for kind in REQUESTS - looks:
+        required = {field.name: "" for field in msgspec.structs.fields(kind) if field.required}
+        error = bench.refusal(kind(**required), looks_only=True)
+        assert (type(error), error.message) == (
+            Denied,
+            f"{OPERATIONS[kind].name} is not for a session that may only look",
+        )
+    assert not OPERATIONS[fedctl.messages.token.ListTokens].looks

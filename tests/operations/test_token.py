@@ -166,3 +166,18 @@ def test_a_grace_beyond_any_token_s_life_is_refused(bench, grace_ms):
 @pytest.mark.parametrize("role", ["agent", "admin"])
 def test_keys_are_the_operators(bench, role):
     assert isinstance(bench.refusal(t.RotateKey(), tenant="a", role=role), Denied)
+
+
+def test_pages_go_through_the_tenants_own_tokens_and_no_others(bench):
+    for number in range(5):
+        bench.call(t.IssueToken(tenant_id="ab"[number % 2], role="admin"))
+        bench.clock.advance(number % 2)
+    for who, count in (({"tenant": "a", "role": "admin"}, 3), ({"role": "operator"}, 5)):
+        everything = [one.id for one in bench.call(t.ListTokens(), **who).tokens]
+        page = bench.call(t.ListTokens(limit=2, count=True), **who)
+        seen, total = [one.id for one in page.tokens], page.total
+        while page.cursor is not None:
+            page = bench.call(t.ListTokens(limit=2, cursor=page.cursor), **who)
+            seen += [one.id for one in page.tokens]
+        assert (seen, total) == (everything, count)
+        assert len(seen) == count

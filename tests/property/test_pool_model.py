@@ -491,5 +491,5 @@ class PoolMachine(RuleBasedStateMachine):
             assert [(attempt.worker_id, attempt.outcome) for attempt in history] == expected
 
 
-PoolMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+PoolMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
 TestPools = PoolMachine.TestCase

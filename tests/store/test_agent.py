@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from fedctl.operations.newest import after
+
 
 def put(bench, tenant: str, agent_id: str, now_ms: int = 1000, lifetime_ms: int = 60_000) -> tuple[int, str]:
     with bench.store.write():
@@ -39,7 +41,7 @@ def test_an_id_belongs_to_its_tenant(bench):
         bench.store.agents.count_stored(b[0], "one", 5)
     assert bench.store.agents.get(a, "one").status == "spawning"
     assert bench.store.agents.get(a, "one").episodes_stored == 0
-    assert [one.id for one in bench.store.agents.all(b, include_dead=True, limit=10)] == ["two"]
+    assert [one.id for one in bench.store.agents.page(b, include_dead=True, limit=10, after=after(None))] == ["two"]
 
 
 def test_agents_are_listed_newest_first_and_the_dead_on_request(bench):
@@ -48,8 +50,8 @@ def test_agents_are_listed_newest_first_and_the_dead_on_request(bench):
     with bench.store.write():
         bench.store.agents.report(tenant[0], "n1", "dead", None)
     agents = bench.store.agents
-    assert [one.id for one in agents.all(tenant, include_dead=False, limit=10)] == ["n2", "n0"]
-    assert [one.id for one in agents.all(tenant, include_dead=True, limit=2)] == ["n2", "n1"]
+    assert [one.id for one in agents.page(tenant, include_dead=False, limit=10, after=after(None))] == ["n2", "n0"]
+    assert [one.id for one in agents.page(tenant, include_dead=True, limit=2, after=after(None))] == ["n2", "n1"]
 
 
 def test_the_overdue_of_all_tenants_are_told(bench):

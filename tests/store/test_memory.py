@@ -117,7 +117,7 @@ ROWS = st.lists(
     st.fixed_dictionaries({
         "agent_id": st.sampled_from(NAMES), "session_id": st.sampled_from(NAMES), "task": st.sampled_from(["x", "y"]),
         "reward": st.sampled_from([None, 0.0, 0.5, 1.0]), "success": st.sampled_from([None, True, False]),
-        "created_at_ms": st.sampled_from(INSTANTS), "metadata": DOCUMENTS,
+        "created_at_ms": st.sampled_from(INSTANTS), "metadata": DOCUMENTS, "pinned": st.booleans(),
     }),
     max_size=8,
 )  # fmt: skip
@@ -129,6 +129,7 @@ FILTERS = st.builds(
     INSTANTS)]),
     where=st.lists(st.tuples(st.sampled_from(KEYS), st.sampled_from(["=", "!=", "<", "<=", ">", ">="]), SCALARS),
     max_size=2),
+    pinned=st.sampled_from([None, True, False]),
 )  # fmt: skip
 
 
@@ -142,6 +143,7 @@ def lets_through(filter_: EpisodeFilter, one: dict[str, Any]) -> bool:
         and (filter_.success is None or one["success"] is filter_.success)
         and (filter_.since is None or one["created_at_ms"] >= from_rfc3339(filter_.since))
         and (filter_.until is None or one["created_at_ms"] < from_rfc3339(filter_.until))
+        and filter_.pinned in (None, one["pinned"])
         and all(holds(one["metadata"], *condition) for condition in filter_.where)
     )
 
@@ -231,7 +233,7 @@ def make_older(shelf: Shelf, seqs: Sequence[int]) -> None:
 
 
 @example(([{"a": "\U0010ffff" * 103}], [[("a", ">=", "a")]]), set(), {0})
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(metadata_and_conditions(), st.sets(st.integers(0, 7)), st.sets(st.integers(0, 7)))
 def test_the_index_of_metadata_lets_through_what_plain_python_lets_through(given_, old: set[int], gone: set[int]):
     documents, wheres = given_

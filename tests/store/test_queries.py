@@ -39,7 +39,7 @@ def test_every_name_that_a_gateway_uses_is_a_statement(column: str):
 def test_every_part_of_a_filter_has_its_condition_and_the_other_way_round():
     whole = EpisodeFilter(
         agent_id="a", session_id="s", task="t", since="2026-01-01T00:00:00Z", until="2026-01-02T00:00:00Z",
-        min_reward=0.5, success=True, where=[("key", ">=", 1)],
+        min_reward=0.5, success=True, pinned=False, where=[("key", ">=", 1)],
     )  # fmt: skip
     given = filter_parameters(whole)
     leaf = {name for name in given if name.startswith("leaf_")}
@@ -52,6 +52,7 @@ def test_every_part_of_a_filter_has_its_condition_and_the_other_way_round():
 @pytest.mark.parametrize("column", COLUMNS)
 def test_every_statement_is_one_that_this_schema_understands(column: str, clock):
     store = Store.in_memory(clock)
+    assert store.episodes  # with it comes the function that statements call
     with store.write():
         store.database.run_script(load("memory")["create_words"].replace("{words}", "words_1"))
     every_condition = " AND ".join(load("memory")[name] for name in sorted(CONDITIONS))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from fedctl.operations.newest import after
+
 
 def add(bench, token_id: str, tenant: str = "a", now_ms: int = 1000) -> None:
     with bench.store.write():
@@ -28,9 +30,9 @@ def test_a_token_that_was_never_issued_here_is_not_revoked(bench):
 def test_tokens_are_listed_newest_first_of_one_tenant_or_all(bench):
     for number, tenant in enumerate("aba"):
         add(bench, f"t{number}", tenant, now_ms=1000 + number)
-    assert [one.id for one in bench.store.tokens.all(None)] == ["t2", "t1", "t0"]
-    assert [one.id for one in bench.store.tokens.all("a")] == ["t2", "t0"]
-    assert bench.store.tokens.all("c") == []
+    assert [one.id for one in bench.store.tokens.page(None, limit=10, after=after(None))] == ["t2", "t1", "t0"]
+    assert [one.id for one in bench.store.tokens.page("a", limit=10, after=after(None))] == ["t2", "t0"]
+    assert bench.store.tokens.page("c", limit=10, after=after(None)) == []
 
 
 def test_nothing_of_a_token_but_its_claims_is_kept(bench):

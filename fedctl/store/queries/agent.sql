@@ -19,9 +19,16 @@ WHERE tenant_key = :tenant_key AND id = :id
 UPDATE agents SET episodes_stored = episodes_stored + :count WHERE tenant_key = :tenant_key AND id = :id
 
 -- name: list
+-- `statuses` is a JSON list; an empty one asks for any.
 SELECT a.id, a.type, a.status, a.spawned_at_ms, a.expires_at_ms, a.last_sync_at_ms, a.host, a.pid, a.episodes_stored
 FROM agents AS a WHERE a.tenant_key = :tenant_key AND (:all OR a.status <> 'dead')
+  AND (:statuses = '[]' OR a.status IN (SELECT value FROM json_each(:statuses)))
+  AND (a.spawned_at_ms < :after_ms OR a.spawned_at_ms = :after_ms AND a.id > :after_id)
 ORDER BY a.spawned_at_ms DESC, a.id LIMIT :limit
+
+-- name: count
+SELECT count(*) FROM agents WHERE tenant_key = :tenant_key AND (:all OR status <> 'dead')
+  AND (:statuses = '[]' OR status IN (SELECT value FROM json_each(:statuses)))
 
 -- name: overdue
 -- Agents of any tenant that should be dead by now.

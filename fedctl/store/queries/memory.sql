@@ -16,6 +16,9 @@ e.reward >= :min_reward
 -- name: filter_success
 e.success = :success
 
+-- name: filter_pinned
+e.pinned = :pinned
+
 -- name: filter_since_ms
 e.created_at_ms >= :since_ms
 

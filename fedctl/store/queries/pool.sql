@@ -128,6 +128,10 @@ SELECT count(*) FROM items WHERE pool_key = :pool_key AND status = 'done'
 -- name: count_poisoned
 SELECT count(*) FROM items WHERE pool_key = :pool_key AND status = 'poisoned'
 
+-- name: expired_everywhere
+-- Of all tenants: what nobody holds any more and nobody has asked for since.
+SELECT count(*), min(lease_expires_at_ms) FROM items WHERE status = 'claimed' AND lease_expires_at_ms <= :now_ms
+
 -- name: created_at
 SELECT created_at_ms FROM items WHERE seq = :seq
 

@@ -12,7 +12,15 @@ SELECT id, tenant_id, agent_id, role, issued_at_ms, expires_at_ms, revoked_at_ms
 
 -- name: list
 SELECT id, tenant_id, agent_id, role, issued_at_ms, expires_at_ms, revoked_at_ms FROM tokens
-WHERE :tenant_id IS NULL OR tenant_id = :tenant_id ORDER BY issued_at_ms DESC, id
+WHERE (:tenant_id IS NULL OR tenant_id = :tenant_id)
+  AND (issued_at_ms < :after_ms OR issued_at_ms = :after_ms AND id > :after_id)
+ORDER BY issued_at_ms DESC, id LIMIT :limit
+
+-- name: count
+SELECT count(*) FROM tokens WHERE :tenant_id IS NULL OR tenant_id = :tenant_id
+
+-- name: rows
+SELECT id, tenant_id, agent_id, role, issued_at_ms, expires_at_ms, revoked_at_ms FROM tokens
 
 -- name: last_expiry
 SELECT max(expires_at_ms) FROM tokens WHERE revoked_at_ms IS NULL

@@ -1,0 +1,1 @@
+"""What `fedctl doctor` looks at: one function a check, in one table (`examine`). Only mending changes anything."""

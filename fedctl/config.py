@@ -178,9 +178,11 @@ def _timeout(text: str) -> int:
 def _path(text: str) -> Path:
     if not text:
         raise UsageError("a path must not be empty", hint="is the variable it comes from set?")
-    if "\0" in text:
-        raise UsageError("a path must not contain NUL")
-    return Path(text).expanduser().absolute()
+    check_text("a path", text)  # SQLite and JSON know no other names of files
+    try:
+        return Path(text).expanduser().absolute()
+    except (RuntimeError, OSError) as error:  # `~name` of nobody; a relative path in a folder that is gone
+        raise UsageError(f"{text!r} leads nowhere: {error}") from error
 
 
 class Key(msgspec.Struct, frozen=True):

@@ -10,11 +10,13 @@ the dead left can be told from what the living are at.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
 from contextlib import contextmanager
 from pathlib import Path
+from stat import S_ISREG
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
@@ -35,6 +37,18 @@ def led_to(path: str | Path) -> Path:
 def is_special(path: str | Path) -> bool:
     """Return whether there is something that is no file: a pipe, a device, a folder."""
     return os.path.exists(path) and not os.path.isfile(path)  # noqa: PTH110, PTH113  one line for text and paths
+
+
+def read(path: Path) -> bytes:
+    """Return what a file holds; `OSError` where it is none: whoever opens a pipe may wait for ever."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no file", str(path))
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 def sync(path: Path) -> None:

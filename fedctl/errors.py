@@ -30,8 +30,8 @@ class FedctlError(Exception):
     def __init__(self, message: str, *, hint: str | None = None, details: dict[str, Any] | None = None) -> None:
         """Keep the parts: `message` is one sentence; `hint` says what to do; `details` is plain JSON."""
         super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = _writable(message)
+        self.hint = None if hint is None else _writable(hint)
         self.details = details or {}
 
     def as_dict(self) -> dict[str, Any]:
@@ -44,6 +44,11 @@ class FedctlError(Exception):
             "retryable": self.retryable,
             "details": self.details,
         }
+
+
+def _writable(text: str) -> str:
+    """Return a text that can be written anywhere: it may quote bytes that were no text, surrogates to Python."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
 class Failure(FedctlError):

@@ -204,3 +204,10 @@ def test_a_link_to_a_config_file_stays_a_link(home, tmp_path):
 def test_where_nothing_may_be_written_is_said(tmp_path):
     with pytest.raises((Denied, UsageError)):
         config.set_key(load(Path("/proc/1/none")), "tenant", "a")
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-that-name/x", "a\udcff", "a\0b"])
+def test_a_path_that_leads_nowhere_is_a_usage_error(home, path):
+    for flag in ("home", "token_file", "debug_file"):
+        with pytest.raises(UsageError):
+            load(home, {flag: path})

@@ -12,6 +12,18 @@ import pytest
 from fedctl import disk
 
 
+def test_a_file_is_read(tmp_path):
+    (tmp_path / "a").write_bytes(b"content")
+    assert disk.read(tmp_path / "a") == b"content"
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, os.mkdir, lambda path: path.symlink_to(path)], ids=["pipe", "dir", "loop"])
+def test_what_is_no_file_is_an_error_at_once_and_no_pipe_makes_anybody_wait(tmp_path, put):
+    put(tmp_path / "a")
+    with pytest.raises(OSError, match="a"):
+        disk.read(tmp_path / "a")
+
+
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 

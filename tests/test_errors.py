@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 
+import msgspec
 import pytest
 
 from fedctl import errors
@@ -24,6 +25,12 @@ def test_an_error_comes_out_of_its_code_as_it_went_in(code: str):
     assert type(after) is type(before)
     assert after.as_dict() == before.as_dict()
     assert set(after.as_dict()) == {"code", "exit", "message", "hint", "retryable", "details"}
+
+
+def test_an_error_that_quotes_bytes_that_are_no_text_can_be_written():
+    error = errors.UsageError("\udcff is no flag", hint="did you mean '\ud800ä'?")
+    assert (error.message, error.hint) == ("\\udcff is no flag", "did you mean '\\ud800ä'?")
+    msgspec.json.encode(error.as_dict())
 
 
 def test_a_code_of_a_newer_peer_is_a_failure():

@@ -152,7 +152,7 @@ class KeyRing:
             known = self._known.get(kid)
             if known is not None and known[0] == mark:
                 return known[1]
-            key = _parse(path.read_bytes(), path)
+            key = _parse(disk.read(path), path)
         except FileNotFoundError:
             raise
         except OSError as error:
@@ -192,13 +192,14 @@ def own_key(folder: Path, name: str, *, make: bool) -> Any | None:
             with _exclusive(folder):
                 if not path.exists():
                     _write(folder, name)
-        return _parse(path.read_bytes(), path)
+        return _parse(disk.read(path), path)
     except (FileNotFoundError, NotADirectoryError):
         if make:
             raise
         return None
     except OSError as error:
-        raise from_os(error, f"the key {path} cannot be read or made") from error
+        hint = "move it aside" if path.exists() and not path.is_file() else None
+        raise from_os(error, f"the key {path} cannot be read or made", hint=hint) from error
 
 
 def _write(folder: Path, name: str) -> None:

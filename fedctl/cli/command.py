@@ -21,6 +21,7 @@ from fedctl import config
 from fedctl.cli.render import Errors, Output, Screen, Shape, check_fields, resolve, say
 from fedctl.cli.values import StandardInput
 from fedctl.errors import NotFound, UsageError
+from fedctl.model.limits import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -202,7 +203,7 @@ class Invocation(typer.Context):
         stderr = self.session.stderr
         if stderr is None or not (stderr.isatty() and self.stdin.isatty()):
             raise UsageError(f"{question} This needs a yes, and nobody is there to give it", hint="add --yes")
-        stderr.write(f"{question} [y/N] ".encode())
+        stderr.write(f"{question} [y/N] ".encode(errors="backslashreplace"))
         stderr.flush()
         if self.stdin.read_line().strip().lower() not in ("y", "yes"):
             raise UsageError("not confirmed: nothing was done")
@@ -416,6 +417,10 @@ class Verb(_Framed, TyperCommand):
                 session.stdout.write("".join(f"{name}\n" for name in known).encode())
                 return 0
             session.fields = check_fields(flags["fields"], known)
+        for param in self.params:
+            given = ctx.params.get(param.name)
+            if given is not None and param.type.name == "path":  # SQLite and JSON know no names but text
+                check_text(f"the path {param.human_readable_name}", str(given))
         return super().invoke(ctx)
 
 

@@ -316,9 +316,9 @@ class Screen:
         if self._form == "table":
             self._block(document, brief=brief)
         elif self._form == "json" and self._person:
-            self._json(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
+            self._json(msgspec.json.format(_to_json(document), indent=2) + b"\n")
         else:
-            self._json(msgspec.json.encode(document) + b"\n")
+            self._json(_to_json(document) + b"\n")
 
     def done(self, thing: T, shape: Shape[T], shown: str | Mapping[str, Any] | None = None) -> None:
         """Answer with what was changed; a person who asked for quiet, and cron, take silence for success."""
@@ -370,18 +370,18 @@ class Screen:
         count = 0
         if self._person:
             documents = [self._chosen(thing) for thing in things]
-            self._json(msgspec.json.format(msgspec.json.encode(documents), indent=2) + b"\n")
+            self._json(msgspec.json.format(_to_json(documents), indent=2) + b"\n")
             return len(documents)
         # One element a line, written as it comes: a list may be longer than memory.
         for count, thing in enumerate(things, start=1):
-            self._json((b"[" if count == 1 else b",\n") + msgspec.json.encode(self._chosen(thing)))
+            self._json((b"[" if count == 1 else b",\n") + _to_json(self._chosen(thing)))
         self._json(b"]\n" if count else b"[]\n")
         return count
 
     def _lines(self, things: Iterator[Any], _shape: Shape[Any]) -> int:
         count = 0
         for count, thing in enumerate(things, start=1):  # noqa: B007
-            self._json(msgspec.json.encode(self._chosen(thing)) + b"\n")
+            self._json(_to_json(self._chosen(thing)) + b"\n")
             self._output.flush()
         return count
 
@@ -487,9 +487,25 @@ def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
+def _to_json(value: Any) -> bytes:
+    """Return a value as JSON; a name of a file that is no text, surrogates to Python, with escapes of them."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_writable(msgspec.to_builtins(value)))
+
+
+def _writable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_writable(name): _writable(member) for name, member in value.items()}
+    return [_writable(member) for member in value] if isinstance(value, list) else value
+
+
 def say_json(stream: Errors | None, document: Any) -> None:
     """Say one thing on stderr, as a line of JSON."""
-    say(stream, harmless(msgspec.json.encode(document)).decode())
+    say(stream, harmless(_to_json(document)).decode())
 
 
 def say(stream: Errors | None, line: str) -> None:

@@ -23,6 +23,7 @@ from fedctl.cli.values import scalar, truth
 from fedctl.config import did_you_mean
 from fedctl.errors import Denied, Failure, UsageError
 from fedctl.model.episode import EpisodeDraft
+from fedctl.model.limits import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -171,7 +172,7 @@ def _rows(csv: Any, text: TextIO, delimiter: str) -> Iterator[EpisodeLine]:
             continue
         if len(cells) > len(columns):
             too_wide = UsageError(f"{len(cells)} cells under {len(columns)} columns")
-            yield Line(rows.line_num, None, too_wide, cells, 0)
+            yield Line(rows.line_num, None, too_wide, [_text(cell) for cell in cells], 0)
             continue
         yield _row_line(rows.line_num, dict(zip(columns, cells, strict=False)), naming)
 
@@ -186,6 +187,7 @@ def _sqlite_lines(path: str, table: str | None, home: Path) -> Generator[Episode
     connection = None
     try:
         connection = sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True)
+        connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")  # a bad row is refused by itself
         database = sqlite_utils.Database(connection)
         names = [*database.table_names(), *database.view_names()]
         table = table or (names[0] if len(names) == 1 else None)
@@ -196,7 +198,7 @@ def _sqlite_lines(path: str, table: str | None, home: Path) -> Generator[Episode
         naming = Naming()
         for number, row in enumerate(database[table].rows, start=1):
             yield _row_line(number, row, naming)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeError) as error:  # names, and its messages, may be no text either
         raise Failure(f"cannot read {path!r}: {error}") from error
     finally:
         if connection is not None:
@@ -215,6 +217,7 @@ def _check_columns(columns: list[str]) -> list[str]:
         if name not in _FIELDS and not name.startswith("metadata."):
             hint = did_you_mean(name, _FIELDS) or f"columns are {', '.join(_FIELDS)}, and metadata.ANYTHING"
             raise UsageError(f"the column {name!r} is no field of an episode", hint=hint)
+        check_text(f"the column {name!r}", name)
     if "task" not in names:
         raise UsageError("there is no column 'task'", hint="an episode has a task")
     return names
@@ -257,6 +260,10 @@ def _typed(name: str, value: Any) -> Any:
 def _shown(row: Document) -> Document:
     """Return a refused row in a form that JSON can carry."""
     return {
-        name: value if value is None or isinstance(value, int | float) else str(value).encode(errors="replace").decode()
+        _text(name): value if value is None or isinstance(value, int | float) else _text(value)
         for name, value in row.items()
     }
+
+
+def _text(value: Any) -> str:
+    return str(value).encode(errors="replace").decode()

@@ -6,6 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from fedctl import disk
 from fedctl.errors import Denied, UsageError
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def read_info(home: Path) -> HubInfo | None:
     from fedctl.model.hub import HubInfo  # noqa: PLC0415  likewise
 
     try:
-        return msgspec.json.decode((home / INFO_NAME).read_bytes(), type=HubInfo)
+        return msgspec.json.decode(disk.read(home / INFO_NAME), type=HubInfo)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
 

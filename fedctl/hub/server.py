@@ -47,6 +47,7 @@ from fedctl.model.hub import HubInfo, HubStats
 from fedctl.model.limits import FRAME_MAX_BYTES
 from fedctl.model.time import to_rfc3339
 from fedctl.operations.table import load_all, request_types
+from fedctl.store.trouble import FlushFailedError
 from fedctl.wire import frames
 from fedctl.wire.codec import RequestDecoder
 from fedctl.wire.session import ServerSession
@@ -265,7 +266,8 @@ class Hub:
             version=self._options.version,
         )
         self._keeper = None if every_s is None else Keeper(self._fork(), every_s=every_s, log=self._log)
-        self._background = Background(forks[1], idle_s=self._idle_s, log=self._log)
+        failed = functools.partial(self._on_loop, self._fail)
+        self._background = Background(forks[1], idle_s=self._idle_s, failed=failed, log=self._log)
         self._feed = Feed(forks[2], functools.partial(self._on_loop, self._changed), self._log)
 
     def _fork(self) -> Context:
@@ -277,6 +279,9 @@ class Hub:
         return self._clock.monotonic_s() - self._desk.last_asked_s
 
     def _settle(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            if isinstance(job.error, FlushFailedError):
+                self._fail(job.error)
         self._desk.settle(jobs)
 
     def _committed(self) -> None:
@@ -435,13 +440,13 @@ class Hub:
         """Tell others on this machine where the hub is, for as long as it is."""
         path = self._options.home / INFO_NAME
         unborn = path.with_name(f"{INFO_NAME}.new")
-        stack.callback(path.unlink, missing_ok=True)
         try:
             unborn.touch(mode=0o600)
             unborn.write_bytes(msgspec.json.format(msgspec.json.encode(self.info()), indent=2) + b"\n")
             unborn.rename(path)
         except OSError as error:
-            raise from_os(error, f"{path} cannot be written") from error
+            raise from_os(error, f"{path} cannot be written", hint="if it is no file, move it aside") from error
+        stack.callback(path.unlink, missing_ok=True)
 
     def _take_signals(self, stack: contextlib.AsyncExitStack) -> None:
         assert self._loop is not None
@@ -506,8 +511,11 @@ def _lock(home: Path) -> Iterator[None]:
         raise from_os(error, f"the home {home} cannot be locked") from error
     try:
         _take_lock(descriptor, home)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            raise from_os(error, f"{LOCK_NAME} cannot be written", hint="if it is no file, move it aside") from error
         yield
     finally:
         os.close(descriptor)

@@ -126,6 +126,7 @@ class Writer:
                 self._carry_out(group, apart=False)
             except SpoiltError:
                 self._carry_out(group, apart=True)
+            self._context.store.check_place()  # after the commit: acked is what is in a file that has its name
         except _GroupLostError as lost:
             self._lose(group, lost.error)
         except FedctlError as error:

@@ -179,10 +179,9 @@ def _made(  # noqa: PLR0913  as `create`
 def _undamaged(home: Path) -> Iterator[None]:
     try:
         yield
-    except (Corrupt, UnicodeDecodeError) as error:
-        why = error.message.removeprefix("it is damaged: ") if isinstance(error, Corrupt) else "a text in it is none"
+    except Corrupt as error:
         raise Corrupt(
-            f"the store is damaged, no backup was made: {why}",
+            f"the store is damaged, no backup was made: {error.message.removeprefix('it is damaged: ')}",
             hint=way_back(home),
         ) from error
 

@@ -54,7 +54,7 @@ class Register:
 
     def _load(self) -> _Registered:
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=_Registered)
+            return msgspec.json.decode(disk.read(self._path), type=_Registered)
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
             return _Registered()
 

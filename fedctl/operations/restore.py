@@ -21,6 +21,7 @@ from fedctl.store import ledger, migrate, room, swap
 from fedctl.store.database import APPLICATION_ID, Database, translated
 from fedctl.store.lock import use
 from fedctl.store.store import FILE_NAME, Store
+from fedctl.store.trouble import no_file_beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -121,9 +122,12 @@ def check_place(place: Place, *, only_looks: bool = False) -> None:
                     f"{place.into} is not an empty folder: {strange[0]} is there",
                     hint="name a folder that is not there",
                 )
-        if path.is_symlink() or path.is_dir():
-            what = f"a link to {path.readlink()}" if path.is_symlink() else "a folder"
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            kind = "a folder" if path.is_dir() else "no file"
+            what = f"a link to {path.readlink()}" if path.is_symlink() else kind
             raise Conflict(f"{path} is {what}, not a database", hint="move it aside first")
+        if (beside := no_file_beside(path)) is not None:
+            raise Conflict(f"{beside} is no file, as the store's log is", hint="move it aside first")
         if path.exists() and not place.overwrite and not only_looks:
             raise Conflict(
                 f"the home {place.into} has a store",
@@ -221,7 +225,8 @@ def _alone(place: Place) -> FileLock:
             f"the store in {place.into} is in use: {error.message}", hint=error.hint, details=error.details
         ) from None
     except OSError as error:
-        raise from_os(error, f"cannot write in {place.into}") from error
+        hint = "if a lock of it is no file, move that aside"
+        raise from_os(error, f"cannot write in {place.into}", hint=hint) from error
 
 
 @contextlib.contextmanager

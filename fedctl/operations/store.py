@@ -67,7 +67,11 @@ def check(ctx: Context, who: Principal, request: s.CheckStore) -> s.CheckAnswer:
 
 def _database(ctx: Context, *, full: bool) -> list[s.Finding]:
     restore, found = way_back(ctx.home), []
+    # Of a tenant that is being erased the words go block by block: what SQLite says of them meanwhile is no damage.
+    going = [rf"\bwords_{one.tenant_key}\b" for one in ctx.store.erasures.open() if one.digest is not None]
     for line in ctx.store.integrity() if full else []:
+        if "fts5" in line.lower() and any(re.search(table, line) for table in going):
+            continue
         if "fts5" in line.lower():
             found.append(_derived("words", line, "fedctl memory reindex"))
         else:

@@ -13,12 +13,13 @@ from fedctl.errors import DiskFull, NoStore, Unavailable
 from fedctl.model import shown
 from fedctl.model.store import Migrated, Vacuumed
 from fedctl.store import migrate as migrations
-from fedctl.store.database import Database
+from fedctl.store.database import Database, translated
 from fedctl.store.lock import use
 from fedctl.store.question import Questions
 from fedctl.store.room import NoRoomError, size_bytes
 from fedctl.store.store import FILE_NAME, Store
 from fedctl.store.swap import Exchange, settle
+from fedctl.store.trouble import empty, is_there
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,8 +109,13 @@ def ask(home: Path, sql: str, clock: Clock, timeout_s: float) -> Iterator[tuple[
 @contextlib.contextmanager
 def _looking(path: Path, wait_s: float) -> Iterator[None]:
     """Have the store stay where it is for as long as somebody looks."""
-    if not path.exists():
-        raise NoStore(f"there is no store in {path.parent}", hint="begin with: fedctl init")
+    with translated(path):
+        if not is_there(path):
+            settle(path, wait_s)
+            if not path.exists():
+                raise NoStore(f"there is no store in {path.parent}", hint="begin with: fedctl init")
+            if not is_there(path):
+                raise empty(path)
     settle(path, wait_s)
     used = use(path, wait_s, exclusive=False)
     try:

@@ -21,6 +21,9 @@ _UNSPACED = re.compile(
     "\u3005-\u3007\u3041-\u3096\u3099\u309a\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3131-\u318e\u31f0-\u31ff"
     "\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff\uff66-\uff9f\U00020000-\U000323af]+)"
 )
+# What the index would take for a letter, for it knows no character younger than Unicode 6: a word beside one of the
+# newer emoji, currency signs or marks of direction is a word by itself.
+_NO_WORD = re.compile("[^\\w\\s\u0300-\u0331]+")
 _MAX_TERMS = 64
 
 STOP_WORDS = frozenset(
@@ -74,7 +77,8 @@ def word_text(value: Any) -> str:
     text = plain_text(value)
     if text.isascii():
         return text
-    return _UNSPACED.sub(lambda run: f" {' '.join([*_pairs(run[0]), run[0][-1]])} ", _one_form(text))
+    text = _NO_WORD.sub(" ", _one_form(text))
+    return _UNSPACED.sub(lambda run: f" {' '.join([*_pairs(run[0]), run[0][-1]])} ", text)
 
 
 def _one_form(text: str) -> str:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from fedctl.errors import NO_SPACE, Denied, DiskFull, Failure, FedctlError, Unavailable, denied, from_os
+from fedctl.errors import NO_SPACE, DiskFull, Failure, FedctlError, Unavailable, from_os
 from fedctl.store import room
 from fedctl.store.lock import FileLock
 from fedctl.store.meter import Meter
-from fedctl.store.trouble import cannot_open, damaged, full, is_full
+from fedctl.store.trouble import cannot_open, cannot_write, damaged, full, io_failed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -37,6 +37,7 @@ _WATCH_EVERY = 20_000
 """Steps of SQLite's machine: some milliseconds."""
 
 Row = tuple[Any, ...]
+_THEIRS = (apsw.Error, OSError, UnicodeDecodeError)  # the last: a text in the database is none
 
 
 class SpoiltError(Exception):
@@ -53,6 +54,7 @@ class Database:
         self.path = path
         self._folder = None if path is None else path.parent
         self._errors = Translation(path, self._errno)
+        self._last_errno: int | None = None
         self._depth = 0
         self._reads = 0
         self._apart = True
@@ -76,8 +78,7 @@ class Database:
             self._connection = self._open(path)
             self._meter = None if path is None else Meter(self._connection, path, self._held_bytes)
 
-    @staticmethod
-    def _open(path: Path | None) -> apsw.Connection:
+    def _open(self, path: Path | None) -> apsw.Connection:
         # Never created here: a store comes into its place whole (store/store).
         flags = apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if path is None else 0)
         connection = apsw.Connection(":memory:" if path is None else str(path), flags=flags, statementcachesize=200)
@@ -89,7 +90,7 @@ class Database:
             # each time it is bound, which costs five times what it does.
             connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
             connection.set_busy_timeout(BUSY_MS)
-            # One by one and fetched: apsw stops a multi-statement execute at the first row that nobody takes.
+            # One by one, fetched: apsw stops a multi-statement execute at the first row that nobody takes.
             # secure_delete FAST: until somebody has looked at how much room the disk has (`_look`).
             for pragma in ("foreign_keys=ON", "synchronous=FULL", "trusted_schema=OFF", "temp_store=MEMORY",
                            "cell_size_check=ON", "secure_delete=FAST"):  # fmt: skip
@@ -99,17 +100,16 @@ class Database:
             if connection.execute("pragma synchronous").fetchall() != [(2,)]:
                 raise Failure("SQLite did not take synchronous=FULL")
         except BaseException:
+            self._last_errno = connection.system_errno  # nobody can ask it any more
             connection.close()
             raise
         return connection
-
-    # -- asking ------------------------------------------------------------------------------------------------
 
     def rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
         """Return all rows of one statement."""
         try:
             return self._connection.execute(sql, parameters).fetchall()
-        except (apsw.Error, OSError) as error:
+        except _THEIRS as error:
             raise self._errors.ours(error) from error
 
     def rows_until(
@@ -149,7 +149,7 @@ class Database:
         self._check_open()
         try:
             self._connection.execute(sql, parameters).fetchall()
-        except (apsw.Error, OSError) as error:
+        except _THEIRS as error:
             raise self._errors.ours(error) from error
         return self._connection.changes()
 
@@ -163,7 +163,7 @@ class Database:
         self._check_open()
         try:
             self._connection.executemany(sql, parameters).fetchall()
-        except (apsw.Error, OSError) as error:
+        except _THEIRS as error:
             raise self._errors.ours(error) from error
 
     def run_script(self, sql: str) -> None:
@@ -179,12 +179,15 @@ class Database:
             raise Failure("SQLite has undone the whole transaction after an error", hint="try again")
 
     def _errno(self) -> int:
-        """Return the operating system's own word for the last failure."""
-        return self._connection.system_errno
+        return self._connection.system_errno if self._last_errno is None else self._last_errno
 
     def pragma(self, name: str) -> Any:
         """Return the value of a pragma."""
         return self.value(f"pragma {name}")
+
+    def is_read_only(self) -> bool:
+        """Return whether SQLite will only read this database: its header may say so."""
+        return self._connection.readonly("main")
 
     def total_changes(self) -> int:
         """Return how many rows this connection has changed since it was opened."""
@@ -206,8 +209,6 @@ class Database:
     def data_version(self) -> int:
         """Return a number that changes whenever another connection has committed (some 5 µs)."""
         return int(self.pragma("data_version"))
-
-    # -- transactions ------------------------------------------------------------------------------------------
 
     def write(self, *, apart: bool = True, admitted: bool = False) -> contextlib.AbstractContextManager[None]:
         """Hold a write transaction; `DiskFull` when the disk has no room for any, unless the caller is `admitted`.
@@ -651,13 +652,14 @@ class Translation:
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         """Raise our error in the place of theirs."""
-        if isinstance(error, apsw.Error | OSError):
+        if isinstance(error, _THEIRS):
             raise self.ours(error) from error
 
-    def ours(self, error: apsw.Error | OSError) -> FedctlError:
+    def ours(self, error: Exception) -> FedctlError:
         """Return our error."""
         # SQLite knows one errno of a full disk; a quota and a limit on the size of files are the same to whoever asked.
-        if getattr(error, "extendedresult", None) == apsw.SQLITE_IOERR_WRITE and self._errno() in NO_SPACE:
+        result = getattr(error, "extendedresult", None)
+        if result in (apsw.SQLITE_IOERR_WRITE, apsw.SQLITE_IOERR_SHMSIZE) and self._errno() in NO_SPACE:
             return full()
         return _translated(self._path, error)
 
@@ -667,7 +669,7 @@ def translated(path: Path | None) -> Translation:
     return Translation(path)
 
 
-def _translated(path: Path | None, error: apsw.Error | OSError) -> FedctlError:  # noqa: PLR0911  one return an error
+def _translated(path: Path | None, error: Exception) -> FedctlError:  # noqa: PLR0911  one return an error
     if isinstance(error, apsw.FullError):
         return full()
     if isinstance(error, apsw.InterruptError):  # by the meter: nobody else interrupts
@@ -678,15 +680,13 @@ def _translated(path: Path | None, error: apsw.Error | OSError) -> FedctlError: 
     if isinstance(error, apsw.BusyError | apsw.LockedError):
         return Unavailable(f"the store is busy: {error}", hint="try again")
     if isinstance(error, apsw.ReadOnlyError | apsw.PermissionsError | apsw.AuthError):
-        what = f"the store cannot be written: {error}"
-        return Denied(what) if path is None else denied(what, path)
+        return cannot_write(path, error, refused=getattr(error, "extendedresult", None) == apsw.SQLITE_READONLY)
     if isinstance(error, apsw.CantOpenError):
         return cannot_open(path, error)
     if isinstance(error, apsw.IOError):
-        # A short write for want of space surfaces as an I/O error from some file systems.
-        if path is not None and is_full(path):
-            return full()
-        return Failure(f"reading or writing the store failed: {error}", hint="check the disk")
-    if isinstance(error, apsw.Error):
+        return io_failed(path, error, flushing=getattr(error, "extendedresult", None) == apsw.SQLITE_IOERR_FSYNC)
+    if isinstance(error, UnicodeDecodeError):
+        return damaged(path, Exception("a text in it is none"), words=False)
+    if not isinstance(error, OSError):
         return Failure(f"SQLite: {error}")
     return from_os(error, "the store cannot be used", hint=f"check {path}")

@@ -85,9 +85,10 @@ class Ledger:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 size = os.fstat(descriptor).st_size
-                # What was torn off by a crash stays a line of its own, which `read` passes over.
+                # What was torn off by a crash stays a line of its own, which `read` passes over: even one that lacks
+                # nothing but its end, for that was never acknowledged.
                 torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-                left = memoryview(b"\n" + lines if torn else lines)
+                left = memoryview(b"!\n" + lines if torn else lines)
                 try:
                     while left:
                         left = left[os.write(descriptor, left) :]
@@ -105,7 +106,7 @@ class Ledger:
         """Yield the entries in the order they were made, without those taken back; what is no line is passed over."""
         with translated(self._path):
             try:
-                text = self._path.read_bytes()
+                text = disk.read(self._path)
             except FileNotFoundError:
                 return
         lines = text.split(b"\n")[:-1]  # a last line without its end was never acknowledged

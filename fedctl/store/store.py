@@ -6,7 +6,6 @@ import contextlib
 import os
 from contextlib import AbstractContextManager
 from functools import cached_property
-from stat import S_ISREG
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,7 +16,9 @@ from fedctl.store import migrate, swap
 from fedctl.store.database import Database, translated
 from fedctl.store.lock import FileLock, use
 from fedctl.store.meter import METERED_BELOW_BYTES
+from fedctl.store.place import Place
 from fedctl.store.room import DELETED_ROW_BYTES, ROWS_AT_ONCE, WRITTEN_PER_BYTE, Reserve, look, size_bytes
+from fedctl.store.trouble import NEWER_FORMAT, empty, is_there, may_be_written
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +47,7 @@ class Store:
     def __init__(self, database: Database, used: FileLock | None = None) -> None:
         self.database = database
         self._used = used
+        self._place: Place | None = None
 
     # A command uses three or four of these: all their modules and statements together take 6 ms.
 
@@ -182,7 +184,9 @@ class Store:
                     if not migrate.check(database):
                         migrate.migrate(database, clock.now_ms())
             undo.pop_all()
-        return cls(database, used)
+        store = cls(database, used)
+        store._place = Place(path)
+        return store
 
     @classmethod
     def in_memory(cls, clock: Clock) -> Store:
@@ -254,13 +258,22 @@ class Store:
         """Return a number that changes when another connection has committed."""
         return self.database.data_version()
 
+    def check_place(self) -> None:
+        """Raise `Corrupt` if the store's files are no longer those that were opened: what is written there is lost."""
+        if self._place is not None:
+            self._place.check()
+
     def checkpoint(self, *, truncate: bool = False) -> None:
-        """Fold the write-ahead log into the file."""
+        """Fold the write-ahead log into the file: not into one that was cut or replaced."""
+        self.check_place()
         self.database.checkpoint(truncate=truncate)
 
     def integrity(self) -> list[str]:
         """Return what SQLite's own integrity check says is wrong, and rows that refer to nothing."""
         lines = [row[0] for row in self.database.rows("pragma integrity_check") if row[0] != "ok"]
+        path = self.database.path
+        if path is not None and self.database.is_read_only() and may_be_written(path):
+            lines.append(NEWER_FORMAT)
         broken = self.database.rows("pragma foreign_key_check")
         return lines + [f"a row of {row[0]} refers to a row of {row[2]} that is not there" for row in broken]
 
@@ -311,36 +324,36 @@ def _fill(database: Database, clock: Clock) -> None:
     StoreSettings(database).put("epoch", clock.new_id())
 
 
-def _is_there(path: Path) -> bool:
-    """Return whether there is a file with something in it: one `stat`."""
-    try:
-        state = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return state.st_size > 0 or not S_ISREG(state.st_mode)
-
-
 def _make_sure_of(path: Path, clock: Clock, *, create: bool, timeout_s: float) -> None:
     """See that there is a file to open, or say why there is none."""
     with translated(path):
-        if _is_there(path):
+        if is_there(path):
             return
         swap.settle(path, timeout_s)  # a restore that died may have been about to put one there
         home = path.parent
-        if _is_there(path):
+        if is_there(path):
             return
         if path.exists():
-            # A store comes into its place whole, by a rename: an empty file is one that was cut off.
-            details = {"damaged": str(home.absolute())}
-            raise Corrupt(f"the database {path} is empty", hint="restore a backup, or move it aside", details=details)
+            raise empty(path)
         if home.exists() and not home.is_dir():
             raise UsageError(f"the home {home} is a file, not a folder", hint="point --home at a folder")
+        _check_no_log(path)
         if not create:
             raise NoStore(
                 f"there is no store in {home}",
                 hint="begin with: fedctl init, or store an episode, or push an item",
             )
         _create(path, clock, timeout_s)
+
+
+def _check_no_log(path: Path) -> None:
+    """See that there is no log without a database: SQLite would replay it onto whatever comes to stand beside it."""
+    log = path.with_name(path.name + "-wal")
+    if log.exists() and log.stat().st_size:
+        raise Corrupt(
+            f"the database {path} is gone, but its log {log.name} is there",
+            hint=f"put the database back, restore a backup, or move {log.name} and {path.name}-shm aside to begin anew",
+        )
 
 
 def _create(path: Path, clock: Clock, timeout_s: float) -> None:
@@ -359,13 +372,7 @@ def _create(path: Path, clock: Clock, timeout_s: float) -> None:
         lock.acquire()
         if path.exists() or swap.is_begun(path):
             return
-        log = path.with_name(path.name + "-wal")
-        if log.exists() and log.stat().st_size:
-            # SQLite would replay it onto whatever database stands beside it.
-            raise Corrupt(
-                f"the database {path} is gone, but its log {log.name} is there",
-                hint=f"put the database back, or move {log.name} and {path.name}-shm aside to begin anew",
-            )
+        _check_no_log(path)
         # With the lock held whatever lies here under this name was left by a process that died.
         unborn = path.with_name(f"{path.name}.new.db" if not path.suffix else f"{path.name}.new")
         for suffix in ("", "-journal", "-wal", "-shm"):

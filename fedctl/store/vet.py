@@ -40,14 +40,14 @@ def vet(path: Path, watch: Callable[[], None] = lambda: None) -> list[str]:
     except Corrupt as error:
         if error.__cause__ is None:
             raise
-        raise Corrupt(f"it is damaged: {error.__cause__}") from error  # SQLite's own word, without the path
+        none = isinstance(error.__cause__, UnicodeDecodeError)
+        why = "a text in it is none" if none else error.__cause__  # SQLite's own word, without the path
+        raise Corrupt(f"it is damaged: {why}") from error
     except Failure as error:
         if not error.message.startswith("SQLite: "):
             raise
         # What is asked is always the same: that it cannot be answered is the file's fault.
         raise Corrupt(f"it is damaged: {error.message.removeprefix('SQLite: ')}") from error
-    except UnicodeDecodeError as error:
-        raise Corrupt("it is damaged: a text in it is none") from error
 
 
 def _vetted(path: Path, watch: Callable[[], None]) -> list[str]:

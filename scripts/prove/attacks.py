@@ -18,7 +18,7 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
-import mutants
+from targets import mutants
 
 from fedctl.client.remote import RemoteCaller
 from fedctl.clock import Clock

@@ -26,6 +26,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 WORKER = HERE / "worker.py"
 READY_WITHIN_S = 30.0
+FIGURES_FILE = "FEDCTL_PROVE_FIGURES"
+"""The variable in which `run` names the file that takes figures, a JSON object a line."""
 
 
 def use_environment() -> None:
@@ -53,12 +55,14 @@ class Figures:
         """Add a line; without `ok`, what equals what was wanted is fine, and what nothing was wanted of is too."""
         fine = wanted in ("", measured) if ok is None else ok
         self.rows.append((what, _shown(wanted), _shown(measured), fine))
+        _record(what, _shown(wanted), _shown(measured), "ok" if fine else "FAIL")
         print(f"  {'ok  ' if fine else 'FAIL'} {what}: {_shown(measured)}", file=sys.stderr, flush=True)
 
     def not_shown(self, what: str, why: str) -> None:
         """Add a line for what cannot be tried here; it neither holds nor fails."""
         self.missing.append(what)
         self.rows.append((what, "", f"not shown: {why}", True))
+        _record(what, "", why, "not shown")
         print(f"  ---- {what}: not shown: {why}", file=sys.stderr, flush=True)
 
     def finish(self) -> int:
@@ -70,6 +74,15 @@ class Figures:
         seconds = time.monotonic() - self._begun
         print(f"{f'{failed} FAILED' if failed else 'all hold'}{missing}, {seconds:.1f} s")
         return 1 if failed else 0
+
+
+def _record(what: str, wanted: str, measured: str, outcome: str) -> None:
+    """Hand a figure to `run`, if that is who asks, at once: who dies later has said it."""
+    file = os.environ.get(FIGURES_FILE)
+    if file:
+        with Path(file).open("a") as figures:
+            row = {"figure": what, "wanted": wanted, "measured": measured, "outcome": outcome}
+            figures.write(json.dumps(row) + "\n")
 
 
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -231,11 +244,12 @@ def noted(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in acked_ids(file)]
 
 
-def caller(home: Path, way: str = "local") -> Caller:
-    """Return what carries requests out: on the home itself, or at an address."""
+def caller(home: Path, way: str = "local", *, writes: bool = True) -> Caller:
+    """Return what carries requests out: on the home itself (one that `writes` may make it), or at an address."""
     from fedctl import bootstrap, config  # not before there is an interpreter that has it
 
-    return bootstrap.open_caller(config.load({"hub": "off" if way == "local" else way}, environment(home)), writes=True)
+    settings = config.load({"hub": "off" if way == "local" else way}, environment(home))
+    return bootstrap.open_caller(settings, writes=writes)
 
 
 def wait_for(condition: Any, what: str, within_s: float = 60.0) -> None:
@@ -245,3 +259,29 @@ def wait_for(condition: Any, what: str, within_s: float = 60.0) -> None:
         if time.monotonic() >= deadline:
             sys.exit(f"{what}: not within {within_s:g} s")
         time.sleep(0.005)
+
+
+def trace(pid: int, call: str, when: int) -> subprocess.Popen[bytes]:
+    """Let the process be killed when one of its threads makes this call for the so-many-th time."""
+    tracer = subprocess.Popen(
+        ["strace", "-f", "-qq", "-o", "/dev/null", "-p", str(pid), "-e", f"trace={call}",
+         "-e", f"inject={call}:signal=KILL:when={when}"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    wait_for(lambda: tracer.poll() is not None or traced(pid), "strace attaches")
+    return tracer
+
+
+def traced(pid: int) -> bool:
+    """Return whether all threads of a process have a tracer."""
+    lines = [(task / "status").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    return not any("TracerPid:\t0\n" in one for one in lines)
+
+
+def strace_works() -> bool:
+    """Return whether there is an strace that may trace."""
+    if shutil.which("strace") is None:
+        return False
+    inject = ["-e", "trace=getpid", "-e", "inject=getpid:signal=KILL:when=1"]
+    command = ["strace", "-qq", "-o", "/dev/null", *inject, "true"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0

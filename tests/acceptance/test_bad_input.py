@@ -113,6 +113,11 @@ def test_what_makes_no_sense_is_a_usage_error(fedctl, argv, says):
     check_error(fedctl, fedctl(*argv, "--json") if "--" not in argv else fedctl("--json", *argv), 2, says)
 
 
+@pytest.mark.parametrize("argv", [["--\udcff"], ["memory", "list", "--\ud800"], ["backup", "create", "\udcff"]])
+def test_an_argument_that_is_no_text_is_told_as_json_too(fedctl, argv):
+    check_error(fedctl, fedctl(*argv, "--json"), 2)
+
+
 @pytest.mark.parametrize("name", ["a/b", "..", ".hidden", "-x", "a b", "a\0b", "x" * 300, "", "ä", "a\n"])
 @pytest.mark.parametrize(
     "argv",

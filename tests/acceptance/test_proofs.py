@@ -18,16 +18,20 @@ PROVE = Path(__file__).parents[2] / "scripts" / "prove"
         # the longest first, those that wait in turn with those that work
         ["net", "--quick"],
         ["soak", "--quick"],
-        ["flood", "--quick"],
+        ["flood", "--quick", "--only", "bombs,headers,nested,half-open,disconnects,malformed"],
         ["pools", "--quick"],
         ["keep", "--quick"],
         ["restore", "--quick"],
         ["erase", "--quick"],
-        ["disk", "--quick"],
+        ["disk", "--quick", "--only", "full"],
+        ["damage", "--quick"],
+        ["race", "--quick"],
+        ["power", "--quick"],
         ["crash", "--rounds", "2", "--writers", "4", "--only", "hub"],
         ["crash", "--rounds", "4", "--only", "agents"],
         ["writers", "--quick"],
         ["crash", "--rounds", "2", "--writers", "2", "--only", "writers"],
+        ["crash", "--quick", "--only", "calls"],
         ["fuzz", "--quick"],
     ],
     ids=" ".join,
@@ -45,5 +49,5 @@ def test_a_proof_that_does_not_exist_is_named():
         [sys.executable, str(PROVE / "run"), "nonsense"], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 2
-    there = "crash, disk, erase, flood, fuzz, index, keep, net, pools, restore, soak, writers"
+    there = "crash, damage, disk, erase, flood, fuzz, index, keep, net, pools, power, race, restore, soak, writers"
     assert f"there is no nonsense; there are {there}" in done.stderr

@@ -447,6 +447,24 @@ def test_tables_with_foreign_columns_are_refused_before_anything_is_stored(fedct
     assert "'task'" in fedctl("memory", "import", str(file)).err
 
 
+def test_bytes_that_are_no_text_are_refused_row_by_row(fedctl, tmp_path):
+    file, rejects = tmp_path / "runs.csv", tmp_path / "rejects.jsonl"
+    file.write_bytes(b"task,success,metadata.n\none,true,1\ntwo,\x89,1\nthree,true,1,\x89\n\x89,true,1\n")
+    result = fedctl("memory", "import", str(file), "--rejects", str(rejects), "--json")
+    assert (result.code, result.json["imported"], result.json["rejected"]) == (3, 1, 3)
+    assert [json.loads(line)["line"] for line in rejects.read_text().splitlines()] == [3, 4, 5]
+    file.write_bytes(b"task,metadata.\xe7\none,1\n")
+    assert fedctl("memory", "import", str(file)).code == 2
+    database = tmp_path / "runs.db"
+    connection = sqlite3.connect(database)
+    connection.execute("create table runs (task text)")
+    connection.executemany("insert into runs values (cast(? as text))", [(b"\xe7",), (b"four",)])
+    connection.commit()
+    connection.close()
+    result = fedctl("memory", "import", str(database), "--json", "--rejects", str(rejects))
+    assert (result.code, result.json["imported"], result.json["rejected"]) == (3, 1, 1)
+
+
 def test_a_json_array_and_a_sqlite_table_are_imported(fedctl, tmp_path):
     array = tmp_path / "runs.json"
     array.write_text('[{"task":"a"},{"task":"b","x":1},3]')

@@ -55,13 +55,13 @@ class Browser:
         while True:
             message = json.loads(self._socket.recv(timeout=WITHIN_S))
             if message.get("id") == number:
-                return message["result"]
+                return message.get("result", {})  # none where a page goes and the next has not come
             if message["method"] in ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled"):
                 self.complaints.append(json.dumps(message["params"]))
 
     def value(self, expression: str):
         answer = self.tell("Runtime.evaluate", expression=expression, returnByValue=True)
-        return answer["result"].get("value")
+        return answer.get("result", {}).get("value")
 
     def until(self, expression: str) -> None:
         by_s = time.monotonic() + WITHIN_S

@@ -299,3 +299,18 @@ def test_what_was_refused_is_let_go_at_once(bench, count):
         assert seen() is None
     finally:
         gc.enable()
+
+
+def test_nothing_is_acked_once_the_database_has_lost_its_name(bench):
+    desk = Desk(bench)
+    (first,) = desk.run(desk.store_one("e1"))
+    assert first.error is None
+    (bench.home / "store.db").rename(bench.home / "elsewhere")
+    (second,) = desk.run(desk.store_one("e2"))
+    (third,) = desk.run(desk.store_one("e3"))
+    assert isinstance(second.error, Corrupt)
+    assert second.answer is None
+    assert isinstance(third.error, Failure)
+    assert [type(error) for error in desk.fatal] == [Corrupt]
+    desk.writer.stop()
+    assert desk.writer.join(WAIT_S)

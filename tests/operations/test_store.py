@@ -10,6 +10,7 @@ import pytest
 
 from fedctl.errors import Corrupt
 from fedctl.messages import memory as m
+from fedctl.messages import tenant as t
 from fedctl.messages.store import CheckAnswer, CheckStore
 from fedctl.model.episode import EpisodeFilter
 from fedctl.operations import index
@@ -264,6 +265,24 @@ def test_what_was_erased_and_is_there_is_damage_of_the_data(whole):
         whole.store.erasures.note(entries)
     assert found(whole) == [("erasures", "data")]
     assert found(whole, full=True) == [("erasures", "data")] * 2
+
+
+def test_the_words_of_a_tenant_that_is_half_erased_are_no_damage_and_those_of_others_are(whole):
+    class Hasty:  # on whose clock the time for it is over when it has begun
+        def __getattr__(self, name: str):
+            if name == "monotonic_s":
+                whole.clock.advance(1)
+            return getattr(whole.clock, name)
+
+    step = whole.another(clock=Hasty())
+    assert not step.call(t.EraseTenant(name="other", budget_ms=1)).erasure.complete
+    step.close()
+    # What an erasure that was killed has come to: some blocks of its words are gone, and the rest is not.
+    sql(whole, "DELETE FROM words_2_data WHERE id > 10")
+    assert any("words_2" in line for line in whole.store.integrity())
+    assert found(whole, full=True) == [("erasures", "derived")]
+    sql(whole, "DELETE FROM words_1_data WHERE id > 10")
+    assert ("words", "derived") in found(whole, full=True)
 
 
 def test_what_a_process_left_behind_that_died_is_found_once_it_is_old(whole):

@@ -134,6 +134,11 @@ def test_stop_words_are_words():
     assert all(word == word.lower() and word.isalpha() for word in STOP_WORDS)
 
 
+@pytest.mark.parametrize("text", ["🤖fixed", "fixed₿100", "\u2066fixed\u2069", "(✅🧑\u200d💻)fixed🫠", "naïve🤖fixed"])
+def test_a_word_beside_a_character_that_the_index_does_not_know_is_found(text: str):
+    assert found(indexed(word_text(text)), "what was fixed?") == {0}
+
+
 # -- the text in a value -----------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -250,11 +251,100 @@ def test_a_folder_where_the_database_belongs_is_named(home: Path, clock):
         opened(home, clock, create=True)
 
 
-def test_a_pipe_where_the_database_belongs_makes_nobody_wait(home: Path, clock):
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(path))
+
+
+@pytest.mark.parametrize(
+    ("put", "said"),
+    [
+        (os.mkfifo, "FIFO"),
+        (_socket, "socket"),
+        (lambda path: path.symlink_to(path.name), "leads to itself"),
+        (lambda path: path.symlink_to("/nowhere/store.db"), "which is not there"),
+    ],
+    ids=["pipe", "socket", "loop", "link to nowhere"],
+)
+@pytest.mark.parametrize("create", [True, False])
+def test_what_is_no_file_where_the_database_belongs_is_named_and_stays(home: Path, clock, put, said, create: bool):
     home.mkdir()
-    os.mkfifo(home / FILE_NAME)
-    with pytest.raises(FedctlError):
-        opened(home, clock, create=True)
+    put(home / FILE_NAME)
+    before = (home / FILE_NAME).lstat().st_ino
+    with pytest.raises(Corrupt, match=said):
+        opened(home, clock, create=create)
+    assert (home / FILE_NAME).lstat().st_ino == before
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm"])
+def test_a_folder_where_the_log_belongs_is_named(bench, clock, suffix: str):
+    bench.store.close()
+    beside = bench.home / (FILE_NAME + suffix)
+    beside.unlink(missing_ok=True)
+    beside.mkdir()
+    with pytest.raises(Corrupt, match=suffix):
+        store = opened(bench.home, clock)
+        try:
+            with store.write():
+                store.settings.put("x", "y")
+        finally:
+            store.close()
+
+
+def test_a_header_that_lets_nobody_write_is_damage(bench, clock):
+    """SQLite itself only says that the database is read-only."""
+    bench.keep("e1")
+    bench.store.checkpoint(truncate=True)
+    bench.store.close()
+    with (bench.home / FILE_NAME).open("r+b") as file:
+        file.seek(18)
+        file.write(b"\x63")
+    store = opened(bench.home, clock)
+    assert "the header names a format that nobody can write" in store.integrity()
+    with pytest.raises(Corrupt), store.write():
+        store.settings.put("x", "y")
+    store.close()
+
+
+def test_a_text_that_is_none_is_damage(bench):
+    bench.keep("e1")
+    with bench.store.write():
+        bench.store.database.run("UPDATE episodes SET input = CAST(x'9e41' AS TEXT)")
+    with pytest.raises(Corrupt, match="a text in it is none"):
+        bench.store.database.rows("SELECT input FROM episodes")
+
+
+def _gone(path: Path) -> None:
+    path.unlink()
+
+
+def _replaced(path: Path) -> None:
+    copy = path.with_name("copy")
+    shutil.copy(path, copy)
+    copy.replace(path)
+
+
+def _cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil"), [("", _gone), ("", _replaced), ("", _cut), ("-wal", _gone), ("-wal", _replaced)]
+)
+def test_a_file_that_is_no_longer_the_one_that_was_opened_is_noticed(bench, clock, name: str, spoil):
+    """What goes into a file without a name is lost with the process; into one that was cut nothing is folded."""
+    store = opened(bench.home, clock)
+    with store.write():
+        store.settings.put("x", "y")
+    store.check_place()
+    path = bench.home / (FILE_NAME + name)
+    spoil(path)
+    after = path.read_bytes() if path.exists() else b""
+    for act in (store.check_place, store.checkpoint):
+        with pytest.raises(Corrupt, match="while it was open"):
+            act()
+    assert (path.read_bytes() if path.exists() else b"") == after
+    store.close()
 
 
 def test_a_store_cut_in_half_is_corrupt_and_stays_as_it_is(bench, clock):
@@ -353,6 +443,8 @@ def test_a_database_that_is_gone_while_its_log_is_there_is_not_replaced_by_an_em
         with pytest.raises(Corrupt) as caught:
             opened(bench.home, clock, create=True)
         assert "store.db-wal" in caught.value.message
+    with pytest.raises(Corrupt):  # who reads is not told either that nothing is there
+        opened(bench.home, clock)
     shutil.move(tmp_path / "aside.db", path)
     store = opened(bench.home, clock)
     assert store.episodes.count_everywhere() == 1

@@ -4,10 +4,10 @@ import itertools
 
 import pytest
 
-from scripts.prove import mutants, wire_target
+from scripts.prove.targets import mutants, wire
 
 CLIENT = mutants.valid_client_frames()
-SERVER = mutants.valid_server_frames(wire_target.WELCOME, wire_target.DECODER)
+SERVER = mutants.valid_server_frames(wire.WELCOME, wire.DECODER)
 STREAM = [b"\x00\x00\x00\x05hello\x00\x00\x00\x00"]
 
 
@@ -15,12 +15,12 @@ STREAM = [b"\x00\x00\x00\x05hello\x00\x00\x00\x00"]
 def test_no_damage_to_a_session_raises_anything(side, originals):
     damaged = mutants.mutants(originals, seed=7)
     for _ in range(600):
-        wire_target.check(bytes([side]) + b"\n".join(itertools.islice(damaged, 3)))
+        wire.check(bytes([side]) + b"\n".join(itertools.islice(damaged, 3)))
 
 
 def test_valid_sessions_are_taken_as_they_are():
-    wire_target.check(b"\x00" + b"\n".join(CLIENT))
-    wire_target.check(b"\x02" + b"\n".join(SERVER))
+    wire.check(b"\x00" + b"\n".join(CLIENT))
+    wire.check(b"\x02" + b"\n".join(SERVER))
 
 
 def test_the_same_seed_does_the_same_damage():

@@ -1,4 +1,4 @@
-"""Sessions gone wrong: valid frames of both sides, and seeded ways to damage them. A module, not a program.
+"""Seeded ways to damage bytes, and valid frames of both sides of a session to be damaged. A module, not a program.
 
 The same seed gives the same damage, on every machine.
 """
@@ -76,17 +76,17 @@ def valid_server_frames(welcome: frames.Welcome, requests: RequestDecoder) -> li
     ]
 
 
-def mutants(originals: list[bytes], seed: int) -> Iterator[bytes]:
-    """Yield damaged frames without end."""
+def mutants(originals: list[bytes], seed: int, tokens: tuple[bytes, ...] = TOKENS) -> Iterator[bytes]:
+    """Yield damaged originals without end."""
     dice = random.Random(seed)
     while True:
         data = bytearray(dice.choice(originals))
         for _ in range(dice.choice((1, 1, 1, 2, 4, 16))):
-            _damage(data, originals, dice)
+            _damage(data, originals, dice, tokens)
         yield bytes(data[: 64 << 10])
 
 
-def _damage(data: bytearray, originals: list[bytes], dice: random.Random) -> None:
+def _damage(data: bytearray, originals: list[bytes], dice: random.Random, tokens: tuple[bytes, ...]) -> None:
     begin = dice.randrange(len(data) + 1)
     end = min(len(data), begin + dice.choice((0, 1, 1, 2, 8, 64)))
     how = dice.randrange(7)
@@ -97,11 +97,11 @@ def _damage(data: bytearray, originals: list[bytes], dice: random.Random) -> Non
     elif how == 2:
         data[begin:end] = data[begin:end] * dice.choice((2, 3, 50))
     elif how == 3:
-        data[begin:end] = dice.choice(TOKENS)
+        data[begin:end] = dice.choice(tokens)
     elif how == 4:
         data[begin:end] = dice.randbytes(dice.choice((1, 4, 200)))
     elif how == 5:
         del data[begin:]
     else:
         other = dice.choice(originals)
-        data[begin:] = other[dice.randrange(len(other)) :]
+        data[begin:] = other[dice.randrange(len(other) + 1) :]

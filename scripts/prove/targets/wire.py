@@ -1,4 +1,4 @@
-"""What a wire session must be, whatever bytes come: the target of `fuzz`, and of a test. A module, not a program.
+"""What a wire session must be, whatever bytes come. A target of `fuzz`.
 
 `check` raises on a find: an exception that `wire` does not document, a reply that the other side cannot read, a
 state that cannot be. It takes one byte that chooses what is tried, then the bytes: frames, a line each.
@@ -19,6 +19,14 @@ from fedctl.wire import session as said
 from fedctl.wire.failure import from_wire
 from fedctl.wire.session import ClientSession, ServerSession
 
+from . import mutants
+
+ABOUT = "the wire session"
+INCLUDE = ("fedctl.wire",)
+WORDS = (b'"frame"', b'"hello"', b'"call"', b'"goodbye"', b'"answer"', b'"failed"', b'"notice"', b'"stop"',
+         b'"welcome"', b'"id":', b'"request":', b'"op":', b'"version":', b'"protocol":', b'"error":', b'"memory.query"',
+         rb'"\ud800"', b"null", b"1e999", b"[[[[[[[[")  # fmt: skip
+SESSION_MAX_BYTES = 4096
 DECODER = codec.RequestDecoder(request_types())
 WELCOME = frames.Welcome(
     version=frames.VERSION,
@@ -29,6 +37,14 @@ WELCOME = frames.Welcome(
 )
 ANSWER = GetAnswer(episodes=[], missing=["a"], rest=[])
 SIDES = 5
+
+
+def originals() -> list[bytes]:
+    """Return whole sessions to begin with, each with the byte that says which side it is for."""
+    told = mutants.valid_client_frames()
+    heard = mutants.valid_server_frames(WELCOME, DECODER)
+    sides = [[b"\n".join(told)], told, [b"\n".join(heard)], heard, [b"\x00\x00\x00\x05hello\x00\x00\x00\x00"]]
+    return [bytes([side]) + one[:SESSION_MAX_BYTES] for side, some in enumerate(sides) for one in some]
 
 
 def check(data: bytes) -> None:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from fedctl.errors import FedctlError
 from fedctl.operations import embedding, erasure, index
 from fedctl.recall import graph
-from fedctl.store.trouble import FlushFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,16 +29,13 @@ RETRY_S = 30.0
 class Background:
     """A thread with a connection of its own; its write transactions are short and queue with everybody's."""
 
-    def __init__(
-        self, context: Context, *, idle_s: Callable[[], float], failed: Callable[[FedctlError], None], log: Log
-    ) -> None:
+    def __init__(self, context: Context, *, idle_s: Callable[[], float], log: Log) -> None:
         """Start the thread; `context` is its alone from now on, and closed by it.
 
-        `idle_s` returns for how long nobody has asked anything; `failed` hears that the disk lost what it was given.
+        `idle_s` returns for how long nobody has asked anything.
         """
         self._context = context
         self._idle_s = idle_s
-        self._lost = failed
         self._log = log
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -123,7 +119,7 @@ class Background:
             if waiting:
                 self._done("embedding.slice", now_s, before=waiting, remaining=remaining)
         except FedctlError as error:
-            self._note("embedding", error)
+            self._log.basic("error.embedding", error=error.message)
             self._embed_at_s = now_s + RETRY_S
             return 0
         if remaining and embedding.model_note(self._context, embedding.active_model(self._context)) is not None:
@@ -207,10 +203,5 @@ class Background:
         try:
             return bool(work())
         except FedctlError as error:
-            self._note(what, error)
+            self._log.basic("error." + what, error=error.message)
             return False
-
-    def _note(self, what: str, error: FedctlError) -> None:
-        self._log.basic("error." + what, error=error.message)
-        if isinstance(error, FlushFailedError):
-            self._lost(error)

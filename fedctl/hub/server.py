@@ -47,7 +47,6 @@ from fedctl.model.hub import HubInfo, HubStats
 from fedctl.model.limits import FRAME_MAX_BYTES
 from fedctl.model.time import to_rfc3339
 from fedctl.operations.table import load_all, request_types
-from fedctl.store.trouble import FlushFailedError
 from fedctl.wire import frames
 from fedctl.wire.codec import RequestDecoder
 from fedctl.wire.session import ServerSession
@@ -219,6 +218,8 @@ class Hub:
 
     def _fail(self, error: FedctlError) -> None:
         """Go down: the store can be written no longer, and only a restart can tell what it holds."""
+        if self._failure is not None:
+            return
         self._failure = error
         self._log.basic("error.fatal", error=error.message)
         self._desk.closing = Unavailable(f"the hub is going down: {error.message}", hint="restart the hub")
@@ -266,22 +267,19 @@ class Hub:
             version=self._options.version,
         )
         self._keeper = None if every_s is None else Keeper(self._fork(), every_s=every_s, log=self._log)
-        failed = functools.partial(self._on_loop, self._fail)
-        self._background = Background(forks[1], idle_s=self._idle_s, failed=failed, log=self._log)
+        self._background = Background(forks[1], idle_s=self._idle_s, log=self._log)
         self._feed = Feed(forks[2], functools.partial(self._on_loop, self._changed), self._log)
 
     def _fork(self) -> Context:
         context = self._context.fork()
         context.store.database.stop_autocheckpoint()
+        context.store.database.on_flush_failed(functools.partial(self._on_loop, self._fail))
         return context
 
     def _idle_s(self) -> float:
         return self._clock.monotonic_s() - self._desk.last_asked_s
 
     def _settle(self, jobs: list[Job]) -> None:
-        for job in jobs:
-            if isinstance(job.error, FlushFailedError):
-                self._fail(job.error)
         self._desk.settle(jobs)
 
     def _committed(self) -> None:

@@ -17,7 +17,7 @@ from fedctl.errors import NO_SPACE, DiskFull, Failure, FedctlError, Unavailable,
 from fedctl.store import room
 from fedctl.store.lock import FileLock
 from fedctl.store.meter import Meter
-from fedctl.store.trouble import cannot_open, cannot_write, damaged, full, io_failed
+from fedctl.store.trouble import FlushFailedError, cannot_open, cannot_write, damaged, full, io_failed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -567,6 +567,10 @@ class Database:
         """Leave checkpoints to whoever calls `checkpoint`: they stay off the path of an ack."""
         self._connection.wal_autocheckpoint(0)
 
+    def on_flush_failed(self, hear: Callable[[FedctlError], None]) -> None:
+        """Have it heard, on any thread, that the disk did not keep what this connection had written."""
+        self._errors.flush_failed = hear
+
     def use_wal(self) -> None:
         """Switch the file to write-ahead logging; it stays so."""
         if self.pragma("journal_mode=WAL") != "wal":
@@ -639,13 +643,14 @@ def sqlite_version() -> str:
 
 
 class Translation:
-    """Maps SQLite's and the operating system's errors to ours; stateless, so one serves for all of a connection."""
+    """Maps SQLite's and the operating system's errors to ours. `flush_failed` hears of what the disk did not keep."""
 
-    __slots__ = ("_errno", "_path")
+    __slots__ = ("_errno", "_path", "flush_failed")
 
     def __init__(self, path: Path | None, errno: Callable[[], int] = lambda: 0) -> None:
         self._path = path
         self._errno = errno
+        self.flush_failed: Callable[[FedctlError], None] = lambda _error: None
 
     def __enter__(self) -> None:
         """Begin."""
@@ -661,7 +666,10 @@ class Translation:
         result = getattr(error, "extendedresult", None)
         if result in (apsw.SQLITE_IOERR_WRITE, apsw.SQLITE_IOERR_SHMSIZE) and self._errno() in NO_SPACE:
             return full()
-        return _translated(self._path, error)
+        found = _translated(self._path, error)
+        if isinstance(found, FlushFailedError):
+            self.flush_failed(found)
+        return found
 
 
 def translated(path: Path | None) -> Translation:

@@ -38,7 +38,6 @@ class Tended:
         self.bench = bench
         bench.context = bench.context._replace(hub=object())  # its queries leave the files to this thread
         self.lines: list[str] = []
-        self.lost: list[Exception] = []
         self.background: Background | None = None
         self.start()
 
@@ -48,7 +47,6 @@ class Tended:
         self.background = Background(
             context._replace(log=self.lines.append),
             idle_s=lambda: 3600.0,
-            failed=self.lost.append,
             log=Log(LogOptions("detailed"), self.bench.clock, self.lines.append),
         )
 

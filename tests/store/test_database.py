@@ -21,6 +21,7 @@ from fedctl.store import room
 from fedctl.store.database import Database, SpoiltError, sqlite_version, translated
 from fedctl.store.lock import FileLock
 from fedctl.store.store import Store
+from fedctl.store.trouble import FlushFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -581,6 +582,19 @@ def test_an_input_output_error_on_a_full_disk_is_a_full_disk(small_disk):
         (small_disk.folder / "ballast").write_bytes(b"x" * (2 << 20))
     with pytest.raises(DiskFull), translated(path):
         raise apsw.IOError("disk I/O error")
+
+
+def test_a_flush_that_fails_is_heard_and_no_other_error_is(tmp_path):
+    (tmp_path / "a.db").touch()
+    database, heard = Database(tmp_path / "a.db"), []
+    database.on_flush_failed(heard.append)
+    for result in (apsw.SQLITE_IOERR_READ, apsw.SQLITE_IOERR_FSYNC):
+        error = apsw.IOError("disk I/O error")
+        error.extendedresult = result
+        with pytest.raises(Failure), database._errors:
+            raise error
+    assert [type(one) for one in heard] == [FlushFailedError]
+    database.close()
 
 
 def test_a_disk_that_fills_up_inside_a_group_takes_the_whole_group(small_disk):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from types import FrameType
 
     from fedctl.cli.command import OpenCaller, Session
     from fedctl.errors import FedctlError
@@ -47,6 +48,9 @@ class Terminated(BaseException):
 
 _signals: list[int] = []
 """The signals that have come. Some imports turn what a handler raises into an error of their own."""
+
+_under_way: list[int] = []
+"""The signal that is about to be sent again: one is enough."""
 
 
 def run(
@@ -246,9 +250,14 @@ def main() -> NoReturn:
     os._exit(code)  # everything is closed and flushed: the interpreter's own teardown would only take time
 
 
-def _end_by(number: int, _frame: object) -> NoReturn:
+def _end_by(number: int, frame: FrameType | None) -> None:
     _signals.append(number)
     sys.unraisablehook = _come_again
+    while frame is not None:
+        if frame.f_code is _come_again.__code__:  # what is raised there comes to nothing as well
+            _send_again()
+            return
+        frame = frame.f_back
     raise KeyboardInterrupt if number == 2 else Terminated  # noqa: PLR2004  SIGINT, everywhere
 
 
@@ -257,12 +266,26 @@ def _come_again(swallowed: sys.UnraisableHookArgs) -> None:
     if not isinstance(swallowed.exc_value, KeyboardInterrupt | Terminated):
         sys.__unraisablehook__(swallowed)
         return
+    _send_again()
+
+
+def _send_again() -> None:
+    import _thread
     import signal
     import threading
+    import time
 
     main_thread = threading.main_thread().ident
     assert main_thread is not None
-    threading.Timer(0.001, signal.pthread_kill, (main_thread, _signals[-1])).start()  # once that is left
+
+    def send() -> None:
+        time.sleep(0.001)  # once that is left
+        _under_way.clear()
+        signal.pthread_kill(main_thread, _signals[-1])
+
+    if not _under_way:
+        _under_way.append(_signals[-1])
+        _thread.start_new_thread(send, ())  # a Thread's start waits for it, with the signal in the middle
 
 
 def _bytes_of(stream: Any) -> BinaryIO | None:

@@ -40,6 +40,19 @@ def test_a_signal_that_comes_where_nothing_can_be_raised_comes_again(handled, nu
         time.sleep(5)
 
 
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, main.Terminated)])
+def test_a_signal_that_comes_while_one_is_being_sent_again_is_not_lost_either(handled, number, error):
+    class Swallowed:
+        @property
+        def exc_value(self):
+            signal.raise_signal(number)
+            return error()
+
+    main._come_again(Swallowed())
+    with pytest.raises(error):
+        time.sleep(5)
+
+
 def test_any_other_error_that_nobody_can_catch_is_said_as_ever(handled, capsys):
     class Fails:
         def __del__(self):

@@ -632,16 +632,19 @@ _READS = ("read", "get", "find", "show", "use")
 def torn(history: History) -> list[str]:
     """Return items that follow from a completion which was refused or never happened, or are missing after one."""
     last = {call.given["id"]: call.answer for call in history.calls if call.what == "read" and call.by == "last"}
+    purged = {call.given["pool"] for call in history.calls if call.what == "purge"}
     wrong = []
     for call in history.calls:
         for one in call.given["items"] if call.what == "complete" else ():
             record = last.get(one["id"])
             if not one.get("then") or record is None:
                 continue
-            # Its name carries the lease: only this completion pushes it. Of what was purged nothing is known.
+            # Its name carries the lease: only this completion pushes it.
             done = record != "not_found" and record[0] == "done" and record[3] == one["lease"]
             follows = last.get(one["then"], "not_found") != "not_found"
-            if record != "not_found" and done != follows:
+            # Purged, it may have been pushed anew: then nothing is known.
+            gone = record == "not_found" or (not done and history.pool_of.get(one["id"]) in purged)
+            if not gone and done != follows:
                 wrong.append(f"{one['id']} is {'done' if done else 'not done'}, {one['then']} is there: {follows}")
     return wrong
 

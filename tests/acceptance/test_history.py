@@ -221,6 +221,14 @@ def test_a_follow_up_without_its_completion_is_torn():
     assert torn(History(Notes(notes).read(*there, item="f"), {})) == []
 
 
+def test_a_follow_up_of_what_was_purged_and_pushed_anew_is_not_torn():
+    there = ("pending", 0, None, None, None, None, "follow", [])
+    notes = Notes().push().claim("w", "L1").complete("w", "L1", then="f").read(*there, item="f")
+    anew = notes.read("pending", 0, None, None, None, None, "a", [])
+    assert torn(History([*anew], {})) == ["i is not done, f is there: True"]
+    assert torn(History([*anew.note("w", "purge", {"pool": "one", "status": "done"}, {"more": False})], {})) == []
+
+
 def test_a_claim_that_overlooks_an_item_is_found():
     assert overlooked(History(Notes().push().claim("w", None, 0), {}), ["one"])
     assert not overlooked(History(Notes().push().claim("v", "L1").claim("w", None, 0), {}), ["one"])

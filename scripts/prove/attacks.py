@@ -24,7 +24,9 @@ from fedctl.client.remote import RemoteCaller
 from fedctl.clock import Clock
 from fedctl.messages.hub import Subscribe
 from fedctl.messages.memory import ListEpisodes, StoreEpisodes
+from fedctl.messages.pool import PushItems
 from fedctl.model.episode import EpisodeDraft
+from fedctl.model.pool import ItemDraft
 from fedctl.wire.frames import prefixed
 from fedctl.wire.session import ClientSession
 
@@ -127,10 +129,11 @@ def upgrade_request(port: int, extensions: str = "") -> bytes:
 # -- one connection that says too much ------------------------------------------------------------------------------
 
 
-def bombs(target: Target, _much: float) -> Iterator[Figure]:
+def bombs(target: Target, much: float) -> Iterator[Figure]:
     """200 MB of zeros: deflated, with the extension offered and without; and as they are."""
+    size_mb = round(200 * max(much, 0.2))
     deflate = zlib.compressobj(9, wbits=-15)
-    packed = b"".join(deflate.compress(bytes(MIB)) for _ in range(200)) + deflate.flush(zlib.Z_SYNC_FLUSH)[:-4]
+    packed = b"".join(deflate.compress(bytes(MIB)) for _ in range(size_mb)) + deflate.flush(zlib.Z_SYNC_FLUSH)[:-4]
     for hello in (False, True):
         for extensions in ("permessage-deflate; client_max_window_bits", ""):
             raw = Raw(target, hello=hello, extensions=extensions)
@@ -141,8 +144,8 @@ def bombs(target: Target, _much: float) -> Iterator[Figure]:
             yield f"deflate bomb {who}: refused and closed", raw.ended() and not accepted, True
             raw.close()
         raw = Raw(target, hello=hello)
-        taken = raw.pour(frame(b"", says=200 * MIB) + bytes(64 << 10), 200 * MIB)
-        yield f"200 MB as they are, {'after' if hello else 'before'} the welcome: closed", raw.ended(), True
+        taken = raw.pour(frame(b"", says=size_mb * MIB) + bytes(64 << 10), size_mb * MIB)
+        yield f"{size_mb} MB as they are, {'after' if hello else 'before'} the welcome: closed", raw.ended(), True
         yield "  bytes that were taken, to be thrown away until it closed", taken, None
         raw.close()
 
@@ -173,7 +176,7 @@ def fragments(target: Target, much: float) -> Iterator[Figure]:
             raw.socket.sendall(frame(b'{"frame":"call', fin=False))
             piece = frame(b"x" * size, opcode=CONT, fin=False)
             chunk = piece * max(1, (64 << 10) // len(piece))
-            taken = raw.pour(chunk, 64 * MIB)
+            taken = raw.pour(chunk, round(64 * MIB * max(much, 0.2)))
             who = f"{'after' if hello else 'before'} the welcome"
             yield f"fragments of {size} bytes without end, {who}: closed", raw.ended(), True
             yield "  bytes taken", taken, None
@@ -392,21 +395,18 @@ def malformed(target: Target, much: float, seed: int = 1) -> Iterator[Figure]:
 
 def slow_readers(target: Target, much: float) -> Iterator[Figure]:
     """Sessions that subscribe and never read, and sessions that ask for much and never read."""
-    episodes = round(40_000 * max(much, 0.4))
+    items = round(40_000 * max(much, 0.4))
     listeners = [_deaf(target, Subscribe()) for _ in range(round(20 * max(much, 0.2)))]
     new_id = Clock().new_id
     good = RemoteCaller(f"ws://127.0.0.1:{target.port}", token=target.token)
     try:
-        for _ in range(0, episodes, 500):
-            drafts = [
-                # The id is as long as one may be: it is what an event consists of.
-                EpisodeDraft(id=f"{new_id():x<190}", task="news for those who do not read", input="x" * 100)
-                for _ in range(500)
-            ]
-            good.call(StoreEpisodes(episodes=drafts))
+        good.call(StoreEpisodes(episodes=[EpisodeDraft(id=new_id(), task="t", input="x" * 300) for _ in range(500)]))
+        for _ in range(0, items, 500):  # their ids are as long as one may be: they are what an event consists of
+            good.call(PushItems(pool="news", items=[ItemDraft(id=f"{new_id():x<190}") for _ in range(500)]))
+        time.sleep(1.0)  # by now the hub has sent what it will: what is read from here on was held back
         dropped = sum(_is_cut_off(one) for one in listeners)
         yield (
-            f"{len(listeners)} listeners that never read, {episodes:,} events: dropped",
+            f"{len(listeners)} listeners that never read, events of {items:,} items: dropped",
             dropped,
             dropped == len(listeners),
         )

@@ -251,7 +251,7 @@ def waiting_claims(fedctl, url):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_waiting_claim_quietly_and_nothing_is_claimed(fedctl, hub, number, code):
     claims = waiting_claims(fedctl, hub["url"])
-    assert not select.select([process.stdout for process in claims], [], [], 1.0)[0]
+    assert not select.select([process.stdout for process in claims], [], [], 2.0)[0]
     for process in claims:
         process.send_signal(number)
         assert finish(process) == (code, b"", b"")

@@ -80,9 +80,9 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 def new_content(path: Path, *, unborn: Path | None = None) -> Iterator[BinaryIO]:
     """Open what takes the place of `path` at the end, durably; after an error `path` is what it was.
 
-    It is written under another name in the same folder, with mode 0600. `unborn` is that name for who holds a lock,
-    so that the next one clears away what a killed process left; without it, it is one of this process, held while that
-    lives, and a link stays a link. Into a pipe or a device is written straight: it is no file to be replaced.
+    It is written under another name in the same folder, with mode 0600. `unborn` is that name for who holds a lock;
+    without it, it is one of this process, held while that lives, and a link stays a link. What a killed process left is
+    cleared away. Into a pipe or a device is written straight: it is no file to be replaced.
     """
     if is_special(path):  # of a folder that is the operating system's error
         with path.open("wb") as file:
@@ -91,6 +91,8 @@ def new_content(path: Path, *, unborn: Path | None = None) -> Iterator[BinaryIO]
     if unborn is None:
         path = led_to(path)
         unborn = path.with_name(f".{path.name}.{os.getpid()}.fedctl")
+        for left in dead(_stillborn(path), S_ISREG):
+            left.unlink(missing_ok=True)
     unborn.unlink(missing_ok=True)  # left by a process of this number; never written into: it may be somebody's
     try:
         with new_file(unborn) as file:
@@ -109,6 +111,26 @@ def _owners_alone(path: str, flags: int) -> int:
 
 
 # -- what the dead left ----------------------------------------------------------------------------------------------
+
+
+def _stillborn(path: Path) -> Iterator[Path]:
+    """Yield what was to take the place of `path`, by processes that are no more.
+
+    A living one has opened its file a moment before it holds it; elsewhere its number may be another's.
+    """
+    name = re.compile(rf"\.{re.escape(path.name)}\.([0-9]+)\.fedctl")
+    try:
+        there = list(path.parent.iterdir())
+    except OSError:  # one may write into a folder that one cannot look into
+        return
+    for one in there:
+        if found := name.fullmatch(one.name):
+            try:
+                os.kill(int(found[1]), 0)
+            except ProcessLookupError:
+                yield one
+            except (OverflowError, PermissionError):
+                continue
 
 
 def _hold(descriptor: int) -> None:

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import stat
+import subprocess
 
 import pytest
 
@@ -124,6 +125,21 @@ def test_what_is_being_written_is_not_dead_and_has_a_name_of_ours(tmp_path):
         assert list(disk.dead([path], stat.S_ISREG)) == []
     path.touch()
     assert list(disk.dead([path, tmp_path], stat.S_ISREG)) == [path]
+
+
+def test_what_killed_processes_left_is_cleared_away_by_the_next_and_nothing_else(tmp_path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    living, other = f".a.{os.getppid()}.fedctl", f".b.{ended.pid}.fedctl"
+    for name in (f".a.{ended.pid}.fedctl", living, other, ".a.x.fedctl", f".aa.{ended.pid}.fedctl"):
+        (tmp_path / name).touch()
+    held = (tmp_path / f".a.{ended.pid}0.fedctl").open("wb")  # of a process elsewhere, on a folder that both see
+    with held:
+        fcntl.flock(held, fcntl.LOCK_SH)
+        with disk.new_content(tmp_path / "a") as file:
+            file.write(b"new")
+    left = ["a", living, other, ".a.x.fedctl", f".aa.{ended.pid}.fedctl", f".a.{ended.pid}0.fedctl"]
+    assert names(tmp_path) == sorted(left)
 
 
 @pytest.mark.parametrize("number", [errno.EBADF, errno.ENOSYS, errno.EACCES, errno.ENOLCK])

@@ -13,7 +13,10 @@ class Clock:
         return time.time_ns() // 1_000_000
 
     def steady_ms(self) -> int:
-        """Return wall time in milliseconds for leases and delays. A hub's does not follow when the wall clock jumps."""
+        """Return wall time in milliseconds for leases, delays and heartbeats.
+
+        A hub's does not follow when the wall clock jumps; it is the wall clock's again when the hub is started anew.
+        """
         return self.now_ms()
 
     def monotonic_s(self) -> float:

@@ -21,6 +21,7 @@ from fedctl import __version__
 from fedctl.agent import leftovers
 from fedctl.agent.folder import AgentFolder
 from fedctl.agent.journal import Journal
+from fedctl.agent.link import HubLink
 from fedctl.agent.memory import ANSWERED_HERE, AgentMemory
 from fedctl.agent.plan import Ending
 from fedctl.agent.socket import AgentSocket
@@ -314,7 +315,11 @@ class AgentLife:
         self._journal.enter(status)
         try:
             await self._tell()
-        except (*_NEVER_LOST, NotFound, Conflict):
+        except Timeout:
+            # It may be a while until a ping finds out that nobody is there, and at the end nobody is to wait for that.
+            if status in ("idle", "shutting_down") and isinstance(self._link, HubLink):
+                await self._link.close()
+        except (Unavailable, NotFound, Conflict):
             return
         except FedctlError as error:  # no reason to die
             self._say_trouble(error)

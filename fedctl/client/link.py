@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from fedctl.client import batches
 from fedctl.client.address import check_url
 from fedctl.client.tls import context_for
-from fedctl.client.transport import closing_reason, connection_lost, handshake_error, nobody_answers, quiet_logger
+from fedctl.client.transport import (
+    PING_EVERY_S,
+    PONG_WITHIN_S,
+    closing_reason,
+    connection_lost,
+    handshake_error,
+    nobody_answers,
+    quiet_logger,
+)
 from fedctl.errors import Denied, FedctlError, Timeout, Unavailable
 from fedctl.model.limits import FRAME_MAX_BYTES
 from fedctl.wire import session as said
@@ -25,9 +33,6 @@ if TYPE_CHECKING:
 A = TypeVar("A")
 
 _READ_BYTES = 1 << 16
-PING_EVERY_S = 20.0
-PONG_WITHIN_S = 10.0
-"""A hub on the network is asked every so often whether it is there, and is gone if it does not answer."""
 
 
 class AsyncCaller:

@@ -5,18 +5,27 @@ from __future__ import annotations
 import _socket as socket  # `socket` makes enums of all its constants first: 1.6 ms of every command
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from fedctl.errors import Denied, FedctlError, Timeout, Unavailable
 from fedctl.model.limits import FRAME_MAX_BYTES
 from fedctl.wire.frames import FrameTooLargeError, Splitter, prefixed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from fedctl.client.tls import Trust
 
+PING_EVERY_S = 20.0
+PONG_WITHIN_S = 10.0
+"""A hub on the network is asked every so often whether it is there, and is gone if it does not answer."""
 _READ_BYTES = 1 << 16
+_AT_ONCE_BYTES = 4 << 10
+"""What the system's buffer of a connection has room for when it says that there is some."""
+_GOODBYE_S = 1.0
+_HANG_UP_AFTER_S = 0.1
+"""How long after the library's own time limits they are seen to."""
 _OTHER_NAMES = (62, 64)
 """What OpenSSL calls X509_V_ERR_HOSTNAME_MISMATCH and _IP_ADDRESS_MISMATCH."""
 
@@ -130,7 +139,12 @@ class UnixTransport:
 
 
 class WebSocketTransport:
-    """Frames as messages of a WebSocket. A thread of the library answers the hub's pings meanwhile."""
+    """Frames as messages of a WebSocket. A thread of the library answers the hub's pings meanwhile.
+
+    The library's own time limits do not hold everywhere: a send has none, and over TLS its reader may be stuck where a
+    session ticket came and nothing after it, and whoever closes waits for the reader. What would take too long is ended
+    by hanging up below it.
+    """
 
     def __init__(self, url: str, timeout_s: float | None, trust: Trust | None = None) -> None:
         """Connect."""
@@ -140,29 +154,89 @@ class WebSocketTransport:
         from fedctl.client.tls import context_for  # noqa: PLC0415  likewise
 
         self._closed_error = ConnectionClosed
+        self._below: socket.socket | None = None
+        self._too_late = False
         tls = context_for(url, trust)
         try:
-            self._connection = connect(
-                url,
-                ssl=tls,
-                compression=None,
-                proxy=None,
-                open_timeout=timeout_s,
-                close_timeout=1,
-                max_size=FRAME_MAX_BYTES,
-                user_agent_header="fedctl",
-                logger=quiet_logger(),
-                legacy=True,
-            )
+            with self._at_most(None if timeout_s is None else timeout_s + _HANG_UP_AFTER_S):
+                self._connection = connect(
+                    url,
+                    ssl=tls,
+                    compression=None,
+                    proxy=None,
+                    open_timeout=timeout_s,
+                    close_timeout=_GOODBYE_S,
+                    ping_interval=PING_EVERY_S,
+                    ping_timeout=PONG_WITHIN_S,
+                    max_size=FRAME_MAX_BYTES,
+                    user_agent_header="fedctl",
+                    logger=quiet_logger(),
+                    legacy=True,
+                    create_connection=cast("Any", self._made),
+                )
         except Exception as error:
-            raise handshake_error(url, error, trust) from error
+            self._let_go()
+            raise handshake_error(url, TimeoutError() if self._too_late else error, trust) from error
 
-    def send(self, frame: bytes, timeout_s: float | None) -> None:  # noqa: ARG002  the library's send has none
+    def _made(self, connected: Any, *arguments: Any, **options: Any) -> Any:
+        """Return the library's connection on a socket, which can be hung up on whatever becomes of that."""
+        from websockets.sync.client import ClientConnection  # noqa: PLC0415  likewise
+
+        self._below = socket.socket(fileno=socket.dup(connected.fileno()))
+        if self._too_late:
+            self._hang_up()
+        return ClientConnection(connected, *arguments, **options)
+
+    def send(self, frame: bytes, timeout_s: float | None) -> None:
         """Send one frame."""
         try:
-            self._connection.send(frame, text=True)
+            with self._at_most(None if self._takes_at_once(frame) else timeout_s):
+                self._connection.send(frame, text=True)
         except (self._closed_error, OSError) as error:
+            if self._too_late:
+                self._too_late = False  # from now on the connection is just gone
+                raise Timeout("the hub did not take the request in time") from None
             raise connection_lost(closing_reason(error)) from error
+
+    def _takes_at_once(self, frame: bytes) -> bool:
+        """Return whether there is room for a frame in the system's buffer: sending it will not wait."""
+        import select  # noqa: PLC0415  only for who has a hub elsewhere
+
+        watched = select.poll()
+        with contextlib.suppress(ValueError):  # closed by now: sending says so
+            watched.register(cast("socket.socket", self._below), select.POLLOUT)
+        return len(frame) <= _AT_ONCE_BYTES and bool(watched.poll(0))
+
+    @contextlib.contextmanager
+    def _at_most(self, seconds: float | None) -> Iterator[None]:
+        """Hang up when something takes longer."""
+        from threading import Timer  # noqa: PLC0415  websockets loads it anyway
+
+        timer = None if seconds is None else Timer(seconds, self._give_up)
+        if timer is not None:
+            timer.daemon = True
+            timer.start()
+        try:
+            yield
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def _give_up(self) -> None:
+        self._too_late = True
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        """End the connection without a word; whoever waits for it hears so."""
+        if self._below is not None:
+            with contextlib.suppress(OSError):
+                self._below.shutdown(socket.SHUT_RDWR)
+
+    def _let_go(self) -> None:
+        """Leave the connection to nobody."""
+        self._hang_up()
+        if self._below is not None:
+            self._below.close()
 
     def receive(self, timeout_s: float | None) -> bytes:
         """Return the next frame."""
@@ -176,7 +250,9 @@ class WebSocketTransport:
 
     def close(self) -> None:
         """Close the connection, with a short handshake."""
-        self._connection.close()
+        with self._at_most(_GOODBYE_S + _HANG_UP_AFTER_S):
+            self._connection.close()
+        self._let_go()
 
 
 def quiet_logger() -> Any:

@@ -189,10 +189,17 @@ def pending(patient: Patient) -> Found | None:
 
 
 def erasures(patient: Patient) -> Found | None:
-    """What was to be erased is gone."""
+    """What was to be erased is gone, and what says so beside the store is whole."""
     if not patient.can_open:
         return None
+    from fedctl.operations.store import ledger_findings
+
     begun = patient.context.store.erasures.open()
+    found = ledger_findings(patient.context)[1]
+    if damage := [one for one in found if one.severity == "data"]:
+        return failure(*advised(damage[0].message, damage[0].fix), None, unfinished=len(begun))
+    if found:
+        return warning(*advised(found[0].message, found[0].fix), None, unfinished=len(begun))
     if not begun:
         return ok("nothing is half erased", unfinished=0)
     oldest_s = (patient.clock.now_ms() - min(one.begun_at_ms for one in begun)) / 1000

@@ -1,11 +1,12 @@
 """Who is here, and until when: agents that come, drop and expire, tokens that run out or are revoked.
 
-On the event loop only. Deadlines come as wall time and are waited for on the loop's monotonic clock, so a clock that
-jumps neither kills nor spares anybody.
+On the event loop only. Deadlines come as wall time, are taken over at once to the monotonic clock, and kept by that, so
+a clock that jumps neither kills nor spares anybody who is here. Who comes in is judged by the wall clock.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -65,6 +66,9 @@ class Sweeper:
         self._peers: dict[AgentKey, set[Peer]] = {}
         self._by_token: dict[str, set[Peer]] = {}
         self._lives: dict[AgentKey, Agent] = {}
+        self._lives_end_s: dict[AgentKey, float] = {}
+        self._tokens_end_s: dict[Peer, float] = {}
+        self._keys_end_s: dict[Peer, float] = {}
         self._timers: dict[Peer | AgentKey, asyncio.TimerHandle] = {}
         self._round: asyncio.TimerHandle | None = None
         self._stopped = False
@@ -89,7 +93,8 @@ class Sweeper:
     def start(self) -> None:
         """Call the agents dead that an earlier hub left behind, and go on looking for such."""
         for tenant_id, agent_id in self._overdue(self._clock.now_ms() - FINAL_SYNC_GRACE_MS):
-            if (tenant_id, agent_id) not in self._peers:
+            # Who was here since this hub began has a deadline of its own, whatever the clock says by now.
+            if (tenant_id, agent_id) not in self._peers and (tenant_id, agent_id) not in self._lives:
                 self._call_dead((tenant_id, agent_id), "expired")
         self._look_at_keys()
         self._round = self._loop.call_later(OVERDUE_EVERY_S, self.start)
@@ -109,6 +114,9 @@ class Sweeper:
         assert principal is not None
         if principal.token_id is not None:
             self._by_token.setdefault(principal.token_id, set()).add(peer)
+        if peer.token is not None:
+            self._tokens_end_s[peer] = self._steady_s(peer.token.expires_at_ms)
+            self._keys_end_s[peer] = self._steady_s(peer.token.key_ends_ms)
         if principal.agent_id is not None:
             self._speaks_for(peer, (principal.tenant_id, principal.agent_id))
         self._set_deadline(peer)
@@ -116,6 +124,8 @@ class Sweeper:
     def left(self, peer: Peer) -> None:
         """Let a session go; an agent whose last one it was has a little time to come back."""
         self._cancel(peer)
+        self._tokens_end_s.pop(peer, None)
+        self._keys_end_s.pop(peer, None)
         token_id = None if peer.principal is None else peer.principal.token_id
         if token_id is not None:
             _discard(self._by_token, token_id, peer)
@@ -131,8 +141,11 @@ class Sweeper:
         self._speaks_for(peer, key)
         if agent.status == "dead":
             self._lives.pop(key, None)
+            self._lives_end_s.pop(key, None)
         else:
             self._lives[key] = agent
+            if before is None or before.expires_at != agent.expires_at:
+                self._lives_end_s[key] = self._steady_s(from_rfc3339(agent.expires_at))
         if before is None or before.status != agent.status:
             self._log.basic("agent." + agent.status, tenant=agent.tenant_id, agent=agent.id)
         if before is None or before.expires_at != agent.expires_at:
@@ -156,6 +169,7 @@ class Sweeper:
         of_tokens = {peer for peers in self._by_token.values() for peer in peers}
         for key in [one for one in self._lives if tenant_digest(one[0]).hex() == digest]:
             del self._lives[key]
+            del self._lives_end_s[key]
         for peer in of_tokens | {peer for peers in self._peers.values() for peer in peers}:
             tenants = {tenant for tenant, _ in peer.agents}
             if peer.principal is not None and peer.principal.token_id is not None:
@@ -178,6 +192,7 @@ class Sweeper:
             end_ms = ends_ms.get(peer.token.key_id, 0)
             if end_ms < peer.token.key_ends_ms:
                 peer.token = msgspec.structs.replace(peer.token, key_ends_ms=end_ms)
+                self._keys_end_s[peer] = self._steady_s(end_ms)
                 self._set_deadline(peer)
 
     # -- deadlines -------------------------------------------------------------------------------------------------
@@ -192,23 +207,24 @@ class Sweeper:
 
         With the key of its token each ends at once.
         """
-        lives = [self._lives[key] for key in peer.agents if key in self._lives]
-        deadlines_ms = [from_rfc3339(agent.expires_at) for agent in lives]
-        key_ends_ms = []
-        if peer.token is not None:
-            deadlines_ms.append(peer.token.expires_at_ms)
-            key_ends_ms.append(peer.token.key_ends_ms)
+        ends_s = [self._lives_end_s[key] for key in peer.agents if key in self._lives]
+        grace_s = FINAL_SYNC_GRACE_MS / 1000 if ends_s else 0.0
+        if peer in self._tokens_end_s:
+            ends_s.append(self._tokens_end_s[peer])
         self._cancel(peer)
-        if deadlines_ms:
-            grace_ms = FINAL_SYNC_GRACE_MS if lives else 0
-            end_ms = min([min(deadlines_ms) + grace_ms, *key_ends_ms])
-            delay_s = (end_ms - self._clock.now_ms()) / 1000
+        if ends_s:
+            end_s = min(min(ends_s) + grace_s, self._keys_end_s.get(peer, math.inf))
+            delay_s = end_s - self._clock.monotonic_s()
             self._timers[peer] = self._loop.call_later(max(0.0, delay_s), self._expire, peer)
+
+    def _steady_s(self, at_ms: int) -> float:
+        """Return when, on the clock that never jumps, it will be that wall time if the wall clock does not jump."""
+        return self._clock.monotonic_s() + (at_ms - self._clock.now_ms()) / 1000
 
     def _expire(self, peer: Peer) -> None:
         self._timers.pop(peer, None)
-        # A timer may fire a moment before the wall clock says so.
-        if peer.token is not None and peer.token.key_ends_ms <= self._clock.now_ms() + 1000:
+        # A timer may fire a moment before its time.
+        if peer.token is not None and self._keys_end_s[peer] <= self._clock.monotonic_s() + 1:
             self._log.basic("session.revoked", tenant=peer.token.principal.tenant_id, key=peer.token.key_id)
             peer.end(frames.REVOKED, "the key of its token was rotated out")
             return
@@ -230,6 +246,7 @@ class Sweeper:
     def _call_dead(self, key: AgentKey, why: str | None) -> None:
         self._timers.pop(key, None)
         self._lives.pop(key, None)
+        self._lives_end_s.pop(key, None)
         if why is not None:
             self._log.basic("agent.dead", tenant=key[0], agent=key[1], why=why)
         self._report(key[0], ReportAgent(id=key[1], status="dead"))

@@ -215,7 +215,7 @@ def _of_worker(ctx: Context, tenant_key: int, worker_id: str) -> frozenset[str]:
         )
     if status == "lost":  # or it would hold items that no reaping takes back
         now_ms = ctx.clock.now_ms()
-        ctx.store.workers.revive(tenant_key, worker_id, now_ms)
+        ctx.store.workers.revive(tenant_key, worker_id, ctx.clock.steady_ms())
         ctx.store.changes.add(tenant_key, "worker_status", worker_id, now_ms=now_ms, detail={"status": "active"})
     return capabilities
 

@@ -94,11 +94,12 @@ class Place(NamedTuple):
 
 
 class _Present(NamedTuple):
-    """What is carried over from the store that goes."""
+    """What is carried over from the store that goes; `knows`: it could be asked what was erased."""
 
     tokens: list[Row]
     erased: list[ledger.Entry]
     notes: list[str]
+    knows: bool = False
 
 
 def check_place(place: Place, *, only_looks: bool = False) -> None:
@@ -200,6 +201,7 @@ def rehearse(
         with open(copy, "xb", opener=_owner_s) as file:
             source.extract(DATABASE, file, watch)
         words = vet_restored(copy, source.manifest.id, lambda: watch(0))
+        _ledgers(place, _present(source, place))
         store = Store.open_file(copy, clock, create=False)  # brought to this fedctl's schema
         try:
             lacks = _lacks(source, place, store)
@@ -288,7 +290,7 @@ def _settled(source: Source, exchange: swap.Exchange, place: Place, clock: Clock
     present = _present(source, place)
     store = Store.open_file(exchange.unpacked, clock, create=False)
     try:
-        entries = [*_ledgers(place), *present.erased]
+        entries = [*_ledgers(place, present), *present.erased]
         again = apply_ledger(store, entries)
         epoch = clock.new_id()
         with store.write():
@@ -324,8 +326,8 @@ def _present(source: Source, place: Place) -> _Present:
         try:
             if store.database.pragma("application_id") != APPLICATION_ID:
                 raise Corrupt("it is empty, or no store of fedctl")
-            erased = store.erasures.entries() if store.database.pragma("user_version") >= _WITH_ERASURES else []
-            return _Present(store.tokens.rows(), erased, [])
+            knows = store.database.pragma("user_version") >= _WITH_ERASURES
+            return _Present(store.tokens.rows(), store.erasures.entries() if knows else [], [], knows=knows)
         finally:
             store.close()
     except FedctlError as error:
@@ -343,9 +345,20 @@ def _unknown(why: str) -> str:
     )
 
 
-def _ledgers(place: Place) -> list[ledger.Entry]:
-    homes = dict.fromkeys([place.home, place.into])
-    return [entry for home in homes for entry in ledger.Ledger(home / ledger.FILE_NAME).read()]
+def _ledgers(place: Place, present: _Present) -> list[ledger.Entry]:
+    """Return what the ledgers say; `Corrupt` where one is damaged and the store cannot say it in its stead."""
+    entries = []
+    for home in dict.fromkeys([place.home, place.into]):
+        path = home / ledger.FILE_NAME
+        found, damaged = ledger.Ledger(path).look()
+        if damaged and not present.knows:
+            raise Corrupt(
+                f"{ledger.told(damaged)} damaged in the ledger of erasures {path}, and there is no store that knows of "
+                "them: what was erased might come back",
+                hint="put a whole copy of the ledger back; or take those lines out, if what they name may come back",
+            )
+        entries += found
+    return entries
 
 
 def _keep_ledger(place: Place, exchange: swap.Exchange, entries: list[ledger.Entry]) -> None:

@@ -9,12 +9,13 @@ import stat
 from typing import TYPE_CHECKING
 
 from fedctl import disk
+from fedctl.errors import FedctlError
 from fedctl.messages import store as s
 from fedctl.model.time import to_rfc3339
 from fedctl.operations import embedding, index
 from fedctl.operations.damage import way_back
 from fedctl.store.ledger import FILE_NAME as LEDGER_NAME
-from fedctl.store.ledger import Ledger, digest_within, tenant_digest
+from fedctl.store.ledger import Ledger, digest_within, tenant_digest, told
 from fedctl.store.store import FILE_NAME
 
 if TYPE_CHECKING:
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
 
     from fedctl.model.principal import Principal
     from fedctl.operations.context import Context
+    from fedctl.store.ledger import Entry
 
 
 YOUNG_MS = 3_600_000
 _UNFINISHED = re.compile(rf"{re.escape(FILE_NAME)}\.new(-wal|-shm|-journal)?|{disk.UNBORN.pattern}")
 _OURS = ("store.*", "erasures", "reserve", "backups.json", "hub.*", "*.job", "maintenance.lock")
 _OUR_FOLDERS = ("keys", "index")
+_LEDGER_BACK = "put a whole copy of the file back, or take those lines out: a restore from a backup is held against it"
 
 
 def check(ctx: Context, who: Principal, request: s.CheckStore) -> s.CheckAnswer:
@@ -136,16 +139,8 @@ def _erasures(ctx: Context, *, full: bool) -> list[s.Finding]:
         found.append(_derived("erasures", message, "run it again: fedctl tenant erase NAME, or memory delete --hard"))
     tenants = {one.digest: one.at_ms for one in store.entries() if one.kind == "tenant"}
     episodes = {one.digest for one in store.entries() if one.kind == "episode"}
-    noted = list(Ledger(ctx.home / LEDGER_NAME).read())
-    unknown = sum(one.digest not in (tenants if one.kind == "tenant" else episodes) for one in noted)
-    if unknown:
-        message = f"{unknown} of {len(noted)} erasures in the ledger are not known to the database"
-        found.append(_derived("erasures", message, "run them again: what they name may be there"))
-    # What an erasure under way has not come to writing there yet is no loss.
-    unfiled = {one.digest for one in store.unfiled()} if store.any_open() else set()
-    if lost := len({*tenants, *episodes} - {one.digest for one in noted} - unfiled):
-        message = f"{lost} erasures that the database knows are not in the ledger ({LEDGER_NAME})"
-        found.append(_derived("erasures", message, "put the file back: a restore from a backup is held against it"))
+    noted, findings = ledger_findings(ctx)
+    found += findings
     for key, name in ctx.store.tenants.all():
         digest = tenant_digest(name)
         erased_at_ms = tenants.get(digest)
@@ -162,6 +157,29 @@ def _erasures(ctx: Context, *, full: bool) -> list[s.Finding]:
                 if digest_within(digest, episode_id) in episodes:
                     found.append(_alive("an episode of the tenant", name, "fedctl memory delete --hard", episode_id))
     return found
+
+
+def ledger_findings(ctx: Context) -> tuple[list[Entry], list[s.Finding]]:
+    """Return what the ledger of erasures says, and what is wrong with it: damage, or less or more than the database."""
+    store, path, found = ctx.store.erasures, ctx.home / LEDGER_NAME, []
+    known = {one.digest for one in store.entries()}
+    try:
+        noted, damaged = Ledger(path).look()
+    except FedctlError as error:
+        fix = error.hint or f"look at {path}"
+        return [], [s.Finding(check="erasures", severity="data", message=error.message, fix=fix)]
+    if damaged:
+        message = f"{told(damaged)} damaged in the ledger of erasures {path}"
+        found.append(s.Finding(check="erasures", severity="data", message=message, fix=_LEDGER_BACK))
+    if unknown := sum(one.digest not in known for one in noted):
+        message = f"{unknown} of {len(noted)} erasures in the ledger are not known to the database"
+        found.append(_derived("erasures", message, "run them again: what they name may be there"))
+    # What an erasure under way has not come to writing there yet is no loss.
+    unfiled = {one.digest for one in store.unfiled()} if store.any_open() else set()
+    if lost := len(known - {one.digest for one in noted} - unfiled):
+        message = f"{lost} erasures that the database knows are not in the ledger ({LEDGER_NAME})"
+        found.append(_derived("erasures", message, "put the file back: a restore from a backup is held against it"))
+    return noted, found
 
 
 def _alive(what: str, name: str, command: str, argument: str) -> s.Finding:

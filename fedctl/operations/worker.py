@@ -48,7 +48,7 @@ def register(ctx: Context, who: Principal, request: w.RegisterWorker) -> w.Worke
             heartbeat_interval_ms=request.heartbeat_interval_ms,
             metadata=metadata,
             started_at_ms=started_ms,
-            now_ms=now_ms,
+            now_ms=ctx.clock.steady_ms(),
         )
         _log(ctx, tenant_key, request.id, "active", now_ms)
         return w.WorkerAnswer(worker=_get(ctx, (tenant_key, who.tenant_id), request.id), released=released)
@@ -97,7 +97,7 @@ def heartbeat(ctx: Context, who: Principal, request: w.BeatWorker) -> w.WorkerAn
         metadata = _metadata({key: value for key, value in merged.items() if value is not None})
         status = "active" if worker.status == "lost" else worker.status
         now_ms = ctx.clock.now_ms()
-        ctx.store.workers.beat(tenant[0], worker.worker_id, status, metadata, now_ms)
+        ctx.store.workers.beat(tenant[0], worker.worker_id, status, metadata, ctx.clock.steady_ms())
         if status != worker.status:
             _log(ctx, tenant[0], worker.worker_id, status, now_ms)
         extended = 0
@@ -127,7 +127,7 @@ def list_(ctx: Context, who: Principal, request: w.ListWorkers) -> w.WorkerList:
         pool=request.pool,
         stale=request.stale,
         silent_ms=request.silent_ms,
-        now_ms=ctx.clock.now_ms(),
+        now_ms=ctx.clock.steady_ms(),
         limit=limit + 1,
         skip=skip,
         most=limits.PAGE_MAX_BYTES,
@@ -173,7 +173,7 @@ def reap(ctx: Context, who: Principal, _request: w.ReapWorkers) -> w.ReapAnswer:
         if key is None:
             return w.ReapAnswer(workers=[], released=0)
         released = 0
-        stale = ctx.store.workers.to_reap(key, now_ms)
+        stale = ctx.store.workers.to_reap(key, ctx.clock.steady_ms())
         some = [one.worker_id for one in _page([_get(ctx, (key, who.tenant_id), one) for one in stale[:_REAP_MAX]])]
         for worker_id in some:
             ctx.store.workers.set_status(key, worker_id, "lost")
@@ -184,7 +184,7 @@ def reap(ctx: Context, who: Principal, _request: w.ReapWorkers) -> w.ReapAnswer:
 
 
 def _get(ctx: Context, tenant: tuple[int, str], worker_id: str) -> Worker:
-    found = ctx.store.workers.get(tenant, worker_id, ctx.clock.now_ms())
+    found = ctx.store.workers.get(tenant, worker_id, ctx.clock.steady_ms())
     if found is None:
         raise _unknown(worker_id)
     return found

@@ -17,6 +17,7 @@ from fedctl.errors import NO_SPACE, DiskFull, Failure, FedctlError, Unavailable,
 from fedctl.store import room
 from fedctl.store.lock import FileLock
 from fedctl.store.meter import Meter
+from fedctl.store.raw import RawPages
 from fedctl.store.trouble import FlushFailedError, cannot_open, cannot_write, damaged, full, io_failed
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ class Database:
         """Whether the disk had less than plenty when somebody last looked; nobody has, at first."""
         self.reserve: room.Reserve | None = None
         """What is given up on a full disk; a home's store has one."""
+        self.check_place: Callable[[], object] = lambda: None
+        """Raises where the files are no longer those that were opened: asked before each write, with its lock held."""
         self._wipes_freed = False
         """Whether SQLite overwrites the pages that become free, and not only what is deleted within one."""
         self._frees = 0
@@ -230,6 +233,7 @@ class Database:
             if self._lock is not None:
                 self._lock.acquire()
             try:
+                self.check_place()
                 if self._lock is not None:
                     self._look(self._lock.descriptor, admitted=admitted)
                 self._connection.execute("BEGIN IMMEDIATE")
@@ -581,41 +585,6 @@ class Database:
         self._connection.close()
         if self._lock is not None:
             self._lock.close()
-
-
-class RawPages:
-    """The pages of a file, by number from 1 on, `size` bytes each, of which SQLite uses `usable`.
-
-    Through SQLite's own way to files: to open the file in any other would drop the process's locks on it.
-    """
-
-    def __init__(self, path: Path, size: int, count: int) -> None:
-        self._file = apsw.VFSFile("", str(path), [apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READWRITE, 0])
-        self.size = size
-        self.count = count
-        self.usable = size - self._file.xRead(21, 0)[20]
-        self.written = 0
-
-    def read(self, first: int, count: int) -> bytes:
-        """Return `count` pages one behind the other."""
-        return self._file.xRead(count * self.size, (first - 1) * self.size)
-
-    def first_number(self, number: int) -> int:
-        """Return what a page begins with: in a chain of them, which one is next."""
-        return int.from_bytes(self._file.xRead(4, (number - 1) * self.size), "big")
-
-    def write(self, number: int, page: bytes) -> None:
-        """Put a page in its place: one that SQLite reads as it did before."""
-        self._file.xWrite(page, (number - 1) * self.size)
-        self.written += 1
-
-    def sync(self) -> None:
-        """Have what was written on disk, before this too."""
-        self._file.xSync(apsw.SQLITE_SYNC_FULL)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.xClose()
 
 
 class _Transaction:

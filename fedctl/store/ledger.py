@@ -6,12 +6,15 @@ acked and not stored. A digest says nothing to whoever does not know the name or
 
 from __future__ import annotations
 
+import binascii
 import contextlib
+import errno
 import fcntl
 import os
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from fedctl import disk
+from fedctl.errors import Corrupt
 from fedctl.store.database import translated
 
 if TYPE_CHECKING:
@@ -22,6 +25,8 @@ FILE_NAME = "erasures"
 Kind = Literal["tenant", "episode"]
 _KINDS: dict[bytes, Kind] = {b"tenant": "tenant", b"episode": "episode"}
 _VOID = b"void"
+_TORN = b"!!"
+"""What a line ends with that was torn off: two, for one is a bit away from a digit of a sum."""
 _DIGEST_BYTES = 32
 
 
@@ -53,9 +58,10 @@ def digest_within(tenant: bytes, episode_id: str) -> bytes:
 
 
 class Ledger:
-    """The file, append-only: one line an erasure, `kind ms digest`. There is none before the first erasure.
+    """The file, append-only: one line an erasure, `kind ms digest sum`. There is none before the first erasure.
 
-    The line of an erasure that came to nothing is followed by one like it of the kind `void`.
+    The sum is CRC-32 of what stands before it; a line that lacks it was made before there were any. The line of an
+    erasure that came to nothing is followed by one like it of the kind `void`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -88,7 +94,7 @@ class Ledger:
                 # What was torn off by a crash stays a line of its own, which `read` passes over: even one that lacks
                 # nothing but its end, for that was never acknowledged.
                 torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-                left = memoryview(b"!\n" + lines if torn else lines)
+                left = memoryview(_TORN + b"\n" + lines if torn else lines)
                 try:
                     while left:
                         left = left[os.write(descriptor, left) :]
@@ -104,29 +110,75 @@ class Ledger:
 
     def read(self) -> Iterator[Entry]:
         """Yield the entries in the order they were made, without those taken back; what is no line is passed over."""
+        return iter(self.look()[0])
+
+    def look(self) -> tuple[list[Entry], list[int]]:
+        """Return the entries, and the numbers (from 1 on) of the lines that are damaged: nobody knows what they said.
+
+        What was torn off by a crash is no damage: it was never acknowledged.
+
+        Raises:
+            Corrupt: What is there is no file.
+        """
         with translated(self._path):
             try:
                 text = disk.read(self._path)
             except FileNotFoundError:
-                return
-        lines = text.split(b"\n")[:-1]  # a last line without its end was never acknowledged
-        voided = {entry: number for number, line in enumerate(lines) if line[:5] == _VOID + b" "
-                  for entry in (_parsed(b"tenant" + line[4:]), _parsed(b"episode" + line[4:]))}  # fmt: skip
-        for number, line in enumerate(lines):
-            entry = _parsed(line)
-            if entry is not None and number > voided.get(entry, -1):
-                yield entry
+                return [], []
+            except OSError as error:
+                if error.errno in (errno.EINVAL, errno.ELOOP, errno.ENXIO):
+                    raise no_file(self._path) from error
+                raise
+        entries: dict[int, Entry] = {}
+        voided: dict[tuple[int, bytes], int] = {}
+        damaged = []
+        for number, line in enumerate(text.split(b"\n")[:-1], start=1):  # an end that lacks its own was never acked
+            found = _parsed(line)
+            if found is not None:
+                kind, at_ms, digest = found
+                if kind == _VOID:
+                    voided[at_ms, digest] = number
+                else:
+                    entries[number] = Entry(_KINDS[kind], digest, at_ms)
+            elif not _is_torn(line):
+                damaged.append(number)
+        held = [one for number, one in entries.items() if number > voided.get((one.at_ms, one.digest), 0)]
+        return held, damaged
+
+
+def no_file(path: Path) -> Corrupt:
+    """Return the error of a ledger in whose place there is something else."""
+    return Corrupt(f"{path} is no file, as the ledger of erasures is", hint="move it aside, and put the ledger back")
+
+
+def told(damaged: list[int]) -> str:
+    """Return which lines are damaged, in words, with the verb."""
+    if len(damaged) == 1:
+        return f"line {damaged[0]} is"
+    shown = ", ".join(map(str, damaged[:3])) + (f" and {len(damaged) - 3} more" if len(damaged) > 3 else "")  # noqa: PLR2004
+    return f"lines {shown} are"
+
+
+def _is_torn(line: bytes) -> bool:
+    # Where lines had no sum, one sign was enough.
+    return line.endswith(_TORN) or (line.endswith(_TORN[:1]) and line.count(b" ") < 3)  # noqa: PLR2004
 
 
 def _line(kind: bytes, entry: Entry) -> bytes:
-    return b"%s %d %s\n" % (kind, entry.at_ms, entry.digest.hex().encode())
+    said = b"%s %d %s" % (kind, entry.at_ms, entry.digest.hex().encode())
+    return said + b" %08x\n" % binascii.crc32(said)
 
 
-def _parsed(line: bytes) -> Entry | None:
-    # The digest comes last: a line that was cut anywhere is none.
+def _parsed(line: bytes) -> tuple[bytes, int, bytes] | None:
+    # The digest comes last but for the sum: a line that was cut anywhere is none.
     parts = line.split(b" ")
-    try:
-        kind, at_ms, digest = _KINDS[parts[0]], int(parts[1]), bytes.fromhex(parts[2].decode())
-    except (KeyError, IndexError, ValueError):
+    if len(parts) == 4:  # noqa: PLR2004  with its sum
+        if parts.pop() != b"%08x" % binascii.crc32(line[: line.rindex(b" ")]):
+            return None
+    elif len(parts) != 3:  # noqa: PLR2004  without
         return None
-    return Entry(kind, digest, at_ms) if len(parts) == 3 and len(digest) == _DIGEST_BYTES else None  # noqa: PLR2004
+    try:
+        kind, at_ms, digest = parts[0], int(parts[1]), bytes.fromhex(parts[2].decode())
+    except ValueError:
+        return None
+    return (kind, at_ms, digest) if (kind in _KINDS or kind == _VOID) and len(digest) == _DIGEST_BYTES else None

@@ -17,8 +17,9 @@ import struct
 from typing import TYPE_CHECKING
 
 from fedctl.errors import Unavailable
-from fedctl.store.database import Database, RawPages
+from fedctl.store.database import Database
 from fedctl.store.queries import load
+from fedctl.store.raw import RawPages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

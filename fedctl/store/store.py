@@ -186,6 +186,7 @@ class Store:
             undo.pop_all()
         store = cls(database, used)
         store._place = Place(path)
+        database.check_place = store._place.check_names
         return store
 
     @classmethod

@@ -148,6 +148,7 @@ class Hub:
     def __init__(self, home: Path, program: Sequence[str] = ("-m", "fedctl"), log: Path | None = None) -> None:
         self.home, self.program, self.log = home, program, log
         self.port, self.http_port = free_port(), free_port()
+        self.arguments: Sequence[str] = ()
         self.process: subprocess.Popen[bytes] | None = None
         self.start_s: list[float] = []
 
@@ -168,7 +169,7 @@ class Hub:
         with contextlib.nullcontext() if self.log is None else self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, *self.program, "hub", "start", "--port", str(self.port),
-                 "--http-port", str(self.http_port), "--jsonl"],
+                 "--http-port", str(self.http_port), "--jsonl", *self.arguments],
                 env=environment(self.home, **level), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
             )  # fmt: skip
         assert self.process.stdout is not None

@@ -47,7 +47,6 @@ class Fault:
 
 def build(home: Path) -> None:
     """Make the home, as a process of its own: every kind of row, an erased tenant, a backup and an unfolded log."""
-    import apsw
     import numpy as np
 
     from fedctl.messages.memory import EmbedTexts, StoreEpisodes
@@ -91,9 +90,7 @@ def build(home: Path) -> None:
     small = [sys.executable, str(common.HERE / "small_hub.py")]
     subprocess.run([*small, *query], env=env, check=True, capture_output=True)
     _command(home, "memory", "reindex", "--tenant", "many")
-    connection = apsw.Connection(str(home / "store.db"))
-    connection.pragma("wal_checkpoint", "TRUNCATE")
-    connection.close()
+    fold(home)
     _command(home, "backup", "create")
 
 
@@ -117,10 +114,19 @@ def add_graph(home: Path) -> None:
         hub.stop()
 
 
-def add_to_log(home: Path, run: Callable[[Path, list[str]], object]) -> None:
+def add_to_log(home: Path, run: Callable[[Path, list[str]], object], name: str = "late") -> None:
     """Commit some more, one by one: frames in the log that are not in the database."""
     for number in range(6):
-        run(home, ["memory", "store", "--id", f"late{number}", "--task", "late", "--output", "z" * 900])
+        run(home, ["memory", "store", "--id", f"{name}{number}", "--task", "late", "--output", "z" * 900])
+
+
+def fold(home: Path) -> None:
+    """Fold the log into the database."""
+    import apsw
+
+    connection = apsw.Connection(str(home / "store.db"))
+    connection.pragma("wal_checkpoint", "TRUNCATE")
+    connection.close()
 
 
 # -- how ------------------------------------------------------------------------------------------------------------
@@ -139,6 +145,20 @@ def flip(path: Path, places: list[int]) -> None:
     for place in places:
         content[place] ^= 0xFF
     path.write_bytes(content)
+
+
+def flip_bit(path: Path, place: int) -> None:
+    """Turn one bit."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def stranger(path: Path) -> None:
+    """Add what another home's ledger says, of a tenant that is none of this one's."""
+    from fedctl.store.ledger import Entry, Ledger, tenant_digest
+
+    Ledger(path).add([Entry("tenant", tenant_digest("somebody else's"), 1_700_000_000_000)])
 
 
 def flip_some(path: Path) -> None:
@@ -170,6 +190,11 @@ def garbage(path: Path) -> None:
     remove(path)
     path.write_bytes(random.Random(9).randbytes(3000))
     path.chmod(0o600)
+
+
+def noise_over(path: Path) -> None:
+    """Write noise over all of it: it stays the file that somebody may have open."""
+    write_at(path, 0, random.Random(11).randbytes(path.stat().st_size))
 
 
 def folder(path: Path) -> None:
@@ -215,6 +240,16 @@ def at(place: int, content: bytes) -> Callable[[Path], None]:
     return lambda path: write_at(path, place, content)
 
 
+def instead(content: bytes) -> Callable[[Path], None]:
+    """Return what puts another log in the place of a database's own, whose index goes."""
+
+    def put(path: Path) -> None:
+        path.write_bytes(content)
+        path.with_name("store.db-shm").unlink(missing_ok=True)
+
+    return put
+
+
 def cut(size: int) -> Callable[[Path], None]:
     """Return what cuts to so many bytes; a negative number counts from the end."""
     return lambda path: os.truncate(path, size if size >= 0 else path.stat().st_size + size)
@@ -234,6 +269,12 @@ def newer_schema(path: Path) -> None:
 # -- what -----------------------------------------------------------------------------------------------------------
 
 SPECIAL = [("empty", empty), ("a folder", folder), ("a FIFO", fifo), ("a socket", socket), ("a link to itself", loop)]
+LEDGER = [
+    ("a bit flipped", lambda path: flip_bit(path, len("tenant 1"))), ("another bit flipped", lambda p: flip_bit(p, 30)),
+    ("a line twice", lambda path: path.write_bytes(path.read_bytes() * 2)), ("torn", cut(-5)), ("cut", half),
+    ("with a line of another home", stranger), ("deleted", remove), ("noise", garbage),
+    ("empty", empty),
+]  # fmt: skip
 KINDS = {
     "episodes": "episodes", "an index of episodes": "episodes_by_time", "words": "words_1_data",
     "change log": "changes", "vectors": "embeddings", "settings": "settings", "tenants": "tenants",
@@ -331,11 +372,10 @@ def of_indexes(home: Path) -> Iterator[Fault]:
 
 def around(home: Path) -> Iterator[Fault]:
     """Yield what may befall the other files of the home."""
-    ledger = home / "erasures"
-    for what, spoil in (
-        ("torn", cut(-5)), ("flipped", lambda p: flip(p, [len("tenant 1")])), ("deleted", remove), ("noise", garbage),
-    ):  # fmt: skip
-        yield Fault(f"ledger {what}", ledger.name, spoil, "ledger")
+    for what, spoil in LEDGER:
+        yield Fault(f"ledger {what}", "erasures", spoil, "ledger")
+    for what, spoil in SPECIAL[1:]:
+        yield Fault(f"ledger: {what}", "erasures", spoil, "around", frozenset({CORRUPT}))
     for key in sorted((home / "keys").glob("*")):
         for what, spoil in (("flipped", flip_some), ("empty", empty), ("noise", garbage), ("a folder", folder),
                             ("a FIFO", fifo)):  # fmt: skip

@@ -301,7 +301,7 @@ class ItemModel:
         others = self._keyed and any(one.status in OPEN for i, one in items.items() if i != item_id)
         if item.status != "poisoned" or others:
             return "conflict", item
-        return "new", item._replace(status="pending", attempts=0)
+        return "new", item._replace(status="pending", attempts=0, error=None)  # its history still tells of it
 
 
 def _claim(item: Item, op: Op) -> tuple[Any, Item]:
@@ -405,7 +405,7 @@ class Object(NamedTuple):
 
 
 def read_notes(file: Path) -> list[Call]:
-    """Return what one process noted; of a line that was cut there was no answer."""
+    """Return what one process noted, but for what was refused; of a line that was cut there was no answer."""
     whole, _, _ = file.read_bytes().rpartition(b"\n")
     asked: dict[int, dict[str, Any]] = {}
     calls: list[Call] = []
@@ -417,6 +417,8 @@ def read_notes(file: Path) -> list[Call]:
         begun = asked.pop(note["call"])
         error = note.get("error")
         end_ns = None if error else note["at"]
+        if error == "refused":
+            continue
         calls.append(Call(begun["by"], begun["at"], end_ns, begun["what"], begun["given"], note.get("answer"), error))
     calls += [Call(one["by"], one["at"], None, one["what"], one["given"]) for one in asked.values()]
     return calls
@@ -433,7 +435,7 @@ class History:
         self.pool_of: dict[str, str] = {}
         self._key_of: dict[str, str | None] = {}
         self._pushed_ns: dict[str, int] = {}
-        self._stored_ns: dict[str, int] = {}
+        self._stored: dict[str, tuple[int, float]] = {}
         self._seen: dict[str, set[str]] = defaultdict(set)
         self._there_last: set[str] = set()
         self._survey()
@@ -462,8 +464,8 @@ class History:
                 self._key_of[draft["id"]] = draft.get("key")
                 self._pushed_ns.setdefault(draft["id"], call.begin_ns)
             if call.what == "store":
-                for episode_id, _ in call.given["episodes"]:
-                    self._stored_ns.setdefault(episode_id, call.begin_ns)
+                for episode_id, (_, reward) in call.given["episodes"]:
+                    self._stored.setdefault(episode_id, (call.begin_ns, reward))
             for item_id, *_ in claimed_by(call):
                 self._seen[call.given["worker"]].add(item_id)
             if call.what == "read" and call.end_ns is not None:
@@ -482,9 +484,9 @@ class History:
         """Return the items of a pool that may have been pushed by then."""
         return [i for i, begun in self._pushed_ns.items() if begun <= at_ns and self.pool_of[i] == pool]
 
-    def episodes_before(self, at_ns: int) -> list[str]:
-        """Return the episodes that may have been stored by then."""
-        return [i for i, begun in self._stored_ns.items() if begun <= at_ns]
+    def episodes_before(self, at_ns: int, below: float) -> list[str]:
+        """Return the episodes that may have been stored by then, with a reward below that: an id has but one."""
+        return [i for i, (begun, reward) in self._stored.items() if begun <= at_ns and reward < below]
 
     def claimed_ever(self, worker: str) -> set[str]:
         """Return the items that a worker had, by any answer."""
@@ -605,7 +607,7 @@ def _each_episode(_: History, call: Call) -> Iterator[tuple[str, str, Op]]:
 
 def _prune(history: History, call: Call) -> Iterator[tuple[str, str, Op]]:
     given = call.given | {"more": call.end_ns is None or call.answer["more"]}
-    for episode_id in history.episodes_before(call.end_ns or NEVER):
+    for episode_id in history.episodes_before(call.end_ns or NEVER, call.given["min_reward"]):
         yield "episode", episode_id, _op(call, "prune", given)
 
 
@@ -630,7 +632,11 @@ _READS = ("read", "get", "find", "show", "use")
 
 
 def torn(history: History) -> list[str]:
-    """Return items that follow from a completion which was refused or never happened, or are missing after one."""
+    """Return items that follow from a completion which was refused or never happened, or are missing after one.
+
+    Their names carry the lease: only that completion pushes them. Of what was purged, and perhaps pushed anew, nothing
+    is known.
+    """
     last = {call.given["id"]: call.answer for call in history.calls if call.what == "read" and call.by == "last"}
     purged = {call.given["pool"] for call in history.calls if call.what == "purge"}
     wrong = []
@@ -639,10 +645,8 @@ def torn(history: History) -> list[str]:
             record = last.get(one["id"])
             if not one.get("then") or record is None:
                 continue
-            # Its name carries the lease: only this completion pushes it.
             done = record != "not_found" and record[0] == "done" and record[3] == one["lease"]
             follows = last.get(one["then"], "not_found") != "not_found"
-            # Purged, it may have been pushed anew: then nothing is known.
             gone = record == "not_found" or (not done and history.pool_of.get(one["id"]) in purged)
             if not gone and done != follows:
                 wrong.append(f"{one['id']} is {'done' if done else 'not done'}, {one['then']} is there: {follows}")
@@ -658,10 +662,8 @@ def overlooked(history: History, pools: Sequence[str]) -> list[str]:
     first_claim: dict[str, int] = {}
     for call in history.calls:
         if call.what in ("claim", "complete") and call.given["count"]:
-            got = (item_id for item_id, *_ in claimed_by(call))
-            for item_id in (
-                got if call.end_ns is not None else history.maybe_claimed(call.given["pool"], call.given["worker"])
-            ):
+            maybe = history.maybe_claimed(call.given["pool"], call.given["worker"])
+            for item_id in maybe if call.end_ns is None else [item_id for item_id, *_ in claimed_by(call)]:
                 first_claim[item_id] = min(first_claim.get(item_id, NEVER), call.begin_ns)
     lying: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
     for call in history.calls:
@@ -673,15 +675,9 @@ def overlooked(history: History, pools: Sequence[str]) -> list[str]:
     for call in history.calls:
         if call.end_ns is None or call.what != "claim" or call.given["pool"] not in pools:
             continue
-        if len(call.answer) < call.given["count"]:
-            there = [
-                i for since, until, i in lying[call.given["pool"]] if since < call.begin_ns and until > call.end_ns
-            ]
-            wrong += (
-                [f"{call.by} claimed {len(call.answer)} of {call.given['count']} while {there[0]} lay there"]
-                if there
-                else []
-            )
+        there = [i for since, until, i in lying[call.given["pool"]] if since < call.begin_ns and until > call.end_ns]
+        if there and len(call.answer) < call.given["count"]:
+            wrong.append(f"{call.by} claimed {len(call.answer)} of {call.given['count']} while {there[0]} lay there")
     return wrong
 
 

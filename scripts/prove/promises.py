@@ -9,7 +9,7 @@ BACKS = {
     "fuzz": "limits and errors as documented, whatever the bytes",
     "index": "damage to an index is found, and it is rebuilt",
     "keep": "backups under load are whole and verify, keep rules hold",
-    "net": "an agent whose hub is away keeps working; all arrives once, or is said",
+    "net": "whatever network and clocks do, all arrives once, or is said; nothing is held by two",
     "pools": "no item is held by two; a dead worker's items come back",
     "power": "acked means kept: power cuts",
     "race": "every acked effect is visible once, whoever else is at it",

@@ -19,6 +19,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,7 @@ GIVE_UP_S = 60.0
 LOOK_SHARE = 0.3
 LOOKED_AT = ("store", "delete", "pin", "push", "complete", "fail", "release")
 SETTINGS_AT_ONCE = 3
+HELD, PINNED = 40, 8
 KEPT = 30
 """Leases that were lost or used up, to be used again."""
 
@@ -70,6 +72,11 @@ def key_of(number: int) -> str | None:
 def content_of(number: int, variant: str) -> list[Any]:
     """Return what an episode says: with its reward, by which a policy judges it."""
     return [variant, round(number * 7 % 10 / 10, 1)]
+
+
+def _code(error: FedctlError) -> str:
+    """Return what is noted of a call that failed: `refused` is one that another of its kind kept from beginning."""
+    return "refused" if error.message.startswith("another ") else error.code
 
 
 def record(answer: p.ItemAnswer) -> list[Any]:
@@ -213,7 +220,7 @@ class Racer:
         try:
             answer = call()
         except FedctlError as error:
-            self._note(call=number, at=time.monotonic_ns(), error=error.code, message=error.message)
+            self._note(call=number, at=time.monotonic_ns(), error=_code(error), message=error.message)
             self._lives += 1
             self._close()
             self._held.clear()
@@ -397,10 +404,44 @@ class Racer:
 
     def store(self) -> None:
         """Store one to three."""
-        drafts = [
-            (f"e{n}", content_of(n, self._variant()))
-            for n in {self._number() for _ in range(self._dice.choice((1, 1, 3)))}
-        ]
+        numbers = {self._number() for _ in range(self._dice.choice((1, 1, 3)))}
+        self._store([(f"e{n}", content_of(n, self._variant())) for n in numbers])
+
+    def hold(self) -> None:
+        """Store some that the policy lets go, and pin the last one by one while a prune is at the others.
+
+        A prune takes a few at a time, the oldest first: those that it has not come to stay.
+        """
+        ids = [f"{self.name}-{self._calls}-{n}" for n in range(HELD)]
+        connected, go = threading.Event(), threading.Event()
+        pruning = threading.Thread(target=self._prune_beside, args=(connected, go), daemon=True)
+        pruning.start()
+        try:
+            connected.wait(GIVE_UP_S)
+            self._store([(one, ["held", 0.0]) for one in ids])
+            go.set()
+            for one in reversed(ids[-PINNED:]):
+                self._pin([one], pinned=True)
+        finally:
+            go.set()
+            pruning.join()
+
+    def _prune_beside(self, connected: threading.Event, go: threading.Event) -> None:
+        """Carry out the policy once told to, on a connection of its own."""
+        with contextlib.suppress(FedctlError), contextlib.closing(self._connect()) as caller:
+            connected.set()
+            go.wait(GIVE_UP_S)
+            number = f"{self.name}-beside"
+            note = {"call": number, "by": number}
+            self._note(**note, at=time.monotonic_ns(), what="prune", given={"min_reward": MIN_REWARD})
+            try:
+                answer = caller.call(r.Prune(max_rows=1_000_000), tenant_id=TENANT)
+            except FedctlError as error:
+                self._note(call=number, at=time.monotonic_ns(), error=_code(error), message=error.message)
+            else:
+                self._note(call=number, at=time.monotonic_ns(), answer={"more": answer.results[0].more})
+
+    def _store(self, drafts: Sequence[tuple[str, list[Any]]]) -> None:
         # Each has a word of its own, by which it is found.
         episodes = [
             EpisodeDraft(id=one, task=f"word{one} {content[0]}", input=content, reward=content[1])
@@ -450,9 +491,9 @@ class Racer:
 
     def pin(self) -> None:
         """Pin one, or let it go again."""
-        ids = [f"e{self._number()}"]
-        pinned = self._dice.random() < 0.6
+        self._pin([f"e{self._number()}"], pinned=self._dice.random() < 0.6)
 
+    def _pin(self, ids: list[str], *, pinned: bool) -> None:
         def read(answer: m.PinAnswer) -> dict[str, str]:
             return {
                 one: "changed" if one in answer.changed else "missing" if one in answer.missing else "same"
@@ -581,8 +622,8 @@ OFF_MIX = (
     (Racer.push, 14), (Racer.claim, 8), (Racer.complete, 12), (Racer.complete_again, 4), (Racer.fail, 6),
     (Racer.release, 3), (Racer.extend, 4), (Racer.forget, 3), (Racer.give_back, 0.7), (Racer.read, 9),
     (Racer.retry, 3), (Racer.purge, 1), (Racer.store, 14), (Racer.get, 8), (Racer.find, 4), (Racer.delete, 4),
-    (Racer.erase, 0.5), (Racer.pin, 6), (Racer.prune, 0.3), (Racer.pause, 1), (Racer.show_pool, 2), (Racer.quota, 3),
-    (Racer.policy, 3),
+    (Racer.erase, 0.5), (Racer.pin, 6), (Racer.prune, 0.3), (Racer.hold, 0.2), (Racer.pause, 1),
+    (Racer.show_pool, 2), (Racer.quota, 3), (Racer.policy, 3),
 )  # fmt: skip
 MIX = (*OFF_MIX, (Racer.issue, 0.5), (Racer.revoke, 0.7), (Racer.use, 2))
 

@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from fedctl.agent.lifecycle import AgentLife
+from fedctl.agent.link import HubLink
 from fedctl.cli.main import run
 from fedctl.clock import Clock
-from fedctl.errors import Conflict, Denied, NotFound, Unavailable, UsageError
+from fedctl.errors import Conflict, Denied, NotFound, Timeout, Unavailable, UsageError
 from fedctl.messages import agent as a
 from fedctl.messages import memory as m
 from fedctl.messages.hub import ListEvents, Subscribe
@@ -324,6 +325,39 @@ def test_a_hub_that_stays_away_costs_the_number_of_what_it_did_not_get(hub, life
     ending = quickly(main())
     assert (ending.exit, ending.undelivered, ending.delivered) == (7, 3, 0)
     assert 14_000 <= ending.lived_ms < 25_000  # it has tried for 15 s
+
+
+def test_a_hub_that_falls_silent_is_not_waited_for_beyond_the_grace(hub, life_of, quickly, eventually, keep):
+    """Nothing tells that the connection is dead: a request would be waited for half a minute, and a ping as long."""
+
+    class Silenced(HubLink):
+        silent = False
+
+        async def connect(self, on_stop, on_news):
+            if self.silent:
+                await asyncio.sleep(10)
+                raise Timeout("no hub answered")
+            return await super().connect(on_stop, on_news)
+
+        async def call(self, request, *, timeout_s=30.0):
+            if self.silent and self.connected:
+                await asyncio.sleep(timeout_s)
+                raise Timeout("the hub did not answer in time")
+            return await super().call(request, timeout_s=timeout_s)
+
+    link = Silenced(hub.unix_url, token=None, tenant_id="default", agent_id="coder")
+
+    async def main():
+        life = life_of(link=link, sync_interval_ms=60_000)
+        running = asyncio.create_task(life.run(["sleep", "0.5"]))
+        await eventually(lambda: life.status == "working")
+        await life.answer(keep("e1"))
+        link.silent = True
+        return await running
+
+    ending = quickly(main())
+    assert (ending.exit, ending.undelivered) == (7, 1)
+    assert 15_000 <= ending.lived_ms < 32_000  # 5 s of life, 5 until the silence is heard, 15 of grace
 
 
 def test_the_commands_own_failure_goes_before_undelivered_episodes(hub, life_of, quickly, eventually, keep):

@@ -6,14 +6,16 @@ import sys
 import threading
 
 import pytest
+from websockets.server import ServerProtocol
 
 from fedctl.client.remote import RemoteCaller
-from fedctl.client.transport import handshake_error
+from fedctl.client.transport import WebSocketTransport, handshake_error
 from fedctl.errors import Conflict, Denied, NotFound, Timeout, Unavailable, UsageError
 from fedctl.messages.agent import GetAgent
 from fedctl.messages.hub import GetHubInfo, Subscribe
 from fedctl.messages.memory import GetEpisodes, MemoryStats, StoreEpisodes
 from fedctl.model.episode import EpisodeDraft
+from fedctl.model.limits import FRAME_MAX_BYTES
 
 
 @pytest.fixture(params=["unix", "websocket"])
@@ -80,6 +82,28 @@ def test_a_server_that_says_nothing_times_out(listen):
     with pytest.raises(Timeout, match="no hub answered"):
         RemoteCaller(f"ws://127.0.0.1:{port}", timeout_ms=200)
     ended.set()
+
+
+def test_a_hub_that_reads_nothing_is_not_waited_for_beyond_the_time(listen):
+    over = threading.Event()
+
+    def shake_hands_and_read_no_more(peer):
+        protocol = ServerProtocol()
+        protocol.receive_data(peer.recv(1 << 16))
+        protocol.send_response(protocol.accept(protocol.events_received()[0]))
+        peer.sendall(b"".join(protocol.data_to_send()))
+        over.wait(20)
+
+    transport = WebSocketTransport(f"ws://127.0.0.1:{listen(shake_hands_and_read_no_more)}", 5.0)
+    try:
+        with pytest.raises(Timeout, match="did not take the request"):
+            for _ in range(20):  # the system's buffers are filled first
+                transport.send(b" " * FRAME_MAX_BYTES, 0.3)
+        with pytest.raises(Unavailable, match="gone"):
+            transport.send(b"{}", 0.3)
+    finally:
+        over.set()
+        transport.close()
 
 
 def test_plain_words_to_a_tls_port_are_no_hub(listen):

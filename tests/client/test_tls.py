@@ -1,16 +1,22 @@
 """What a client says when TLS does not come about: whose fault it is, and which flag mends it."""
 
 import asyncio
+import socket
+import ssl
+import threading
+import time
 from pathlib import Path
 
 import pytest
+from websockets.server import ServerProtocol
 
 from fedctl.access import certificates
 from fedctl.client.link import AsyncCaller
 from fedctl.client.remote import RemoteCaller
 from fedctl.client.tls import Trust, context_for
+from fedctl.client.transport import WebSocketTransport
 from fedctl.clock import Clock
-from fedctl.errors import Denied, Unavailable, UsageError
+from fedctl.errors import Denied, Timeout, Unavailable, UsageError
 
 
 @pytest.fixture
@@ -54,6 +60,58 @@ def test_a_certificate_for_other_names_is_not_blamed_on_its_authority(url, ours,
     assert caught.value.hint == (
         "the certificate is for other names; on the hub's machine: fedctl hub cert --renew --name HOST"
     )
+
+
+@pytest.fixture
+def local(make):
+    return make("local")
+
+
+@pytest.fixture
+def silent(local):
+    """Serve TLS on a port: after the handshake, or the WebSocket's if asked to, nothing more is said or closed."""
+    over = threading.Event()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(local["cert"], local["key"])
+    threads = []
+
+    def begin(*, upgrades):
+        server = socket.create_server(("127.0.0.1", 0))
+
+        def serve():
+            with server, context.wrap_socket(server.accept()[0], server_side=True) as peer:
+                if upgrades:
+                    protocol = ServerProtocol()
+                    protocol.receive_data(peer.recv(1 << 16))
+                    protocol.send_response(protocol.accept(protocol.events_received()[0]))
+                    peer.sendall(b"".join(protocol.data_to_send()))
+                over.wait(20)
+
+        threads.append(threading.Thread(target=serve))
+        threads[-1].start()
+        return f"wss://localhost:{server.getsockname()[1]}"
+
+    yield begin
+    over.set()
+    for thread in threads:
+        thread.join()
+
+
+def test_a_hub_that_is_silent_once_tls_stands_is_not_waited_for_beyond_the_time(silent, local):
+    begun = time.monotonic()
+    with pytest.raises(Timeout, match="in time"):
+        WebSocketTransport(silent(upgrades=False), 0.5, Trust(ca=local["ca"]))
+    assert time.monotonic() - begun < 10
+
+
+def test_leaving_a_hub_that_is_silent_over_tls_takes_no_longer_than_a_goodbye(silent, local):
+    transport = WebSocketTransport(silent(upgrades=True), 5.0, Trust(ca=local["ca"]))
+    begun = time.monotonic()
+    with pytest.raises(Timeout):
+        transport.receive(0.3)
+    transport.close()
+    transport.close()
+    assert time.monotonic() - begun < 10
 
 
 @both

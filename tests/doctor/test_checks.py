@@ -502,6 +502,13 @@ def test_a_long_log_is_folded(clinic, bench, monkeypatch):
     assert (mended.status, mended.figures["wal_bytes"]) == ("ok", 0)
 
 
+def test_a_damaged_ledger_of_erasures_is_a_failure(clinic, bench):
+    (bench.home / "erasures").write_text("nonsense\n")
+    found = clinic.look("erasures")
+    assert found.status == "failure"
+    assert "line 1 is damaged in the ledger" in found.found
+
+
 def test_an_erasure_that_has_not_ended_is_a_warning_and_is_ended(clinic, bench):
     bench.keep("one", tenant="acme")
     with bench.store.write():

@@ -326,3 +326,32 @@ def test_nobody_dies_because_the_hub_stops(world):
     world.loop.advance(1000)
     assert not world.reports
     assert not peer.ended
+
+
+@pytest.mark.parametrize("jump_ms", [3_600_000, -3_600_000, 315_360_000_000])
+def test_an_agent_that_comes_back_after_a_jump_of_the_clock_lives_as_long_as_it_was_to(world, jump_ms):
+    world.register(world.join(agent_id="a1"), lifetime_s=60)
+    (first,) = world.sweeper.peers_of("acme", "a1")
+    world.loop.advance(10)
+    world.clock.jump(jump_ms)
+    world.sweeper.left(first)
+    world.overdue = [("acme", "a1")]  # by the clock as it is now
+    world.loop.advance(OVERDUE_EVERY_S + 1)
+    peer = world.join(agent_id="a1")
+    world.loop.advance(60 + 15 - 16 - 1)
+    assert world.reports == []
+    assert peer.ended == []
+    world.loop.advance(2)
+    assert world.reports == [DEAD]
+    assert peer.ended[0][0] == frames.EXPIRED
+
+
+@pytest.mark.parametrize("jump_ms", [3_600_000, -3_600_000])
+def test_an_open_session_ends_when_its_token_would_have_whatever_the_clock_says_by_now(world, jump_ms):
+    peer = world.join(token_id="t1", expires_at_ms=world.clock.now_ms() + 60_000)
+    world.clock.jump(jump_ms)
+    world.rotated(k1=world.clock.now_ms() + 30_000)
+    world.loop.advance(29)
+    assert peer.ended == []
+    world.loop.advance(2)
+    assert peer.ended[0][0] == frames.REVOKED

@@ -524,7 +524,46 @@ def test_a_line_that_was_torn_off_is_passed_over(tmp_path):
         (tmp_path / FILE_NAME).write_bytes(whole[:length])
         assert list(ledger.read()) == []
         ledger.add([two])
-        assert list(ledger.read()) == [two]  # not even where nothing but the line's end was torn off
+        assert ledger.look() == ([two], [])  # not even where nothing but the line's end was torn off
+
+
+def test_any_byte_of_the_ledger_that_was_turned_is_found_and_the_other_lines_hold(tmp_path):
+    path = tmp_path / FILE_NAME
+    one, two, three = Entry("episode", b"1" * 32, 5), Entry("tenant", b"2" * 32, 6), Entry("tenant", b"3" * 32, 7)
+    Ledger(path).add([one, two])
+    Ledger(path).void([two])
+    Ledger(path).add([three])
+    whole = path.read_bytes()
+    assert Ledger(path).look() == ([one, three], [])
+    for place in range(len(whole)):
+        for bit in range(8):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+            entries, damaged = Ledger(path).look()
+            assert damaged or place == len(whole) - 1  # a last line without its end was never acknowledged
+            assert set(entries) <= {one, two, three}
+            assert len(entries) >= 1
+
+
+def test_lines_of_a_ledger_without_a_sum_hold_and_those_written_twice_are_one(tmp_path):
+    path, one = tmp_path / FILE_NAME, Entry("episode", b"1" * 32, 5)
+    old = b"episode 5 %s\n" % (b"1" * 32).hex().encode()
+    path.write_bytes(old + old + b"void 6 %s\n" % (b"2" * 32).hex().encode())
+    Ledger(path).add([one])
+    assert Ledger(path).look() == ([one] * 3, [])
+
+
+def test_what_is_wrong_with_the_ledger_is_named_by_a_check(bench):
+    bench.keep("one")
+    bench.call(m.EraseEpisodes(ids=["one"]))
+    path = bench.home / FILE_NAME
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"episode", b"epiSode"))
+    said = [(one.check, one.severity, one.message) for one in bench.call(CheckStore()).findings]
+    assert ("erasures", "data", f"line 1 is damaged in the ledger of erasures {path}") in said
+    path.unlink()
+    path.mkdir()
+    (said,) = (one.message for one in bench.call(CheckStore()).findings if one.severity == "data")
+    assert "is no file" in said
 
 
 def test_a_store_that_cannot_be_wiped_says_why_until_it_was_vacuumed(bench):

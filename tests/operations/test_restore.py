@@ -138,6 +138,38 @@ def test_a_tenant_erased_after_the_backup_stays_erased_though_the_ledger_is_lost
         assert len(kept) == len(wanted)
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_damaged_ledger_lets_nothing_come_back_that_the_store_cannot_name_in_its_stead(
+    bench, saved, restore, dry_run
+):
+    book = bench.home / ledger.FILE_NAME
+    erased = [ledger.Entry("episode", ledger.episode_digest("default", one), bench.clock.now_ms()) for one in ("one",)]
+    with bench.store.write():
+        bench.store.erasures.note(erased)
+    ledger.Ledger(book).add(erased)
+    whole = book.read_bytes()
+    book.write_bytes(whole.replace(b" ", b"!", 1))
+    assert restore().erased_again.episodes == 1
+    assert ledger.Ledger(book).look() == (erased, [1])  # and is there again, beside what is none
+    book.write_bytes(whole[:20] + bytes([whole[20] ^ 1]) + whole[21:])
+    store = bench.home / FILE_NAME
+    store.write_bytes(b"no database" * 1000)
+    before = content(bench.home)
+    act = restore
+    if dry_run:
+
+        def act():
+            with open_archive(Path(saved.path), backup.opener(bench.home)) as source:
+                return operation.rehearse(source, Place(bench.home, bench.home, overwrite=True), bench.clock)
+
+    with pytest.raises(Corrupt, match="line 1 is damaged in the ledger") as refused:
+        act()
+    assert "take those lines out" in refused.value.hint
+    assert content(bench.home) == before
+    book.write_bytes(b"")
+    assert act().episodes == 2
+
+
 def test_a_token_revoked_after_the_backup_stays_revoked_also_one_that_the_backup_never_saw(
     bench, restore, make_bench, tmp_path
 ):

@@ -302,6 +302,16 @@ def test_a_reap_marks_the_stale_lost_and_gives_back_what_they_held(bench):
     assert bench.call(w.ReapWorkers()).workers == [], "once is enough"
 
 
+@pytest.mark.parametrize("jump_ms", [3_600_000, 315_360_000_000, -3_600_000])
+def test_a_jump_of_a_hubs_clock_makes_no_living_worker_stale_and_no_silent_one_young(bench, jump_ms: int):
+    register(bench, "w1", heartbeat_interval_ms=30_000)
+    bench.clock.jump(jump_ms)
+    assert bench.call(w.ReapWorkers()).workers == []
+    assert not show(bench, "w1").stale
+    bench.clock.advance(61_000)
+    assert [one.worker_id for one in bench.call(w.ReapWorkers()).workers] == ["w1"]
+
+
 def test_a_reap_is_the_tenant_s_own(bench):
     register(bench, tenant="b", heartbeat_interval_ms=100)
     bench.clock.advance(10_000)

@@ -328,9 +328,15 @@ def _cut(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
 
 
-@pytest.mark.parametrize(
-    ("name", "spoil"), [("", _gone), ("", _replaced), ("", _cut), ("-wal", _gone), ("-wal", _replaced)]
-)
+def _begun_with_zeroes(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(bytes(4096))
+
+
+GONE = [(name, spoil) for name in ("", "-wal", "-shm") for spoil in (_gone, _replaced)]
+
+
+@pytest.mark.parametrize(("name", "spoil"), [*GONE, ("", _cut), ("", _begun_with_zeroes)])
 def test_a_file_that_is_no_longer_the_one_that_was_opened_is_noticed(bench, clock, name: str, spoil):
     """What goes into a file without a name is lost with the process; into one that was cut nothing is folded."""
     store = opened(bench.home, clock)
@@ -344,6 +350,19 @@ def test_a_file_that_is_no_longer_the_one_that_was_opened_is_noticed(bench, cloc
         with pytest.raises(Corrupt, match="while it was open"):
             act()
     assert (path.read_bytes() if path.exists() else b"") == after
+    store.close()
+
+
+@pytest.mark.parametrize(("name", "spoil"), GONE)
+def test_nobody_writes_any_more_through_a_file_that_has_no_name(bench, clock, name: str, spoil):
+    """Whoever comes by the name has another log, or another index of it: each would write over what the other acked."""
+    store = opened(bench.home, clock)
+    with store.write():
+        store.settings.put("x", "y")
+    spoil(bench.home / (FILE_NAME + name))
+    with pytest.raises(Corrupt, match="while it was open"), store.write():
+        store.settings.put("x", "z")
+    assert store.settings.get("x") == "y"
     store.close()
 
 

@@ -82,28 +82,45 @@ def new_content(path: Path, *, unborn: Path | None = None) -> Iterator[BinaryIO]
 
     It is written under another name in the same folder, with mode 0600. `unborn` is that name for who holds a lock;
     without it, it is one of this process, held while that lives, and a link stays a link. What a killed process left is
-    cleared away. Into a pipe or a device is written straight: it is no file to be replaced.
+    cleared away. Into a pipe or a device that somebody named is written straight: it is no file to be replaced.
     """
-    if is_special(path):  # of a folder that is the operating system's error
+    if unborn is None and is_special(path):  # of a folder that is the operating system's error
         with path.open("wb") as file:
             yield file
         return
     if unborn is None:
         path = led_to(path)
-        unborn = path.with_name(f".{path.name}.{os.getpid()}.fedctl")
-        for left in dead(_stillborn(path), S_ISREG):
+        for left in dead(_unborn(path), S_ISREG):
             left.unlink(missing_ok=True)
-    unborn.unlink(missing_ok=True)  # left by a process of this number; never written into: it may be somebody's
+        # Processes of one number may share a folder, each in a container of its own.
+        unborn = path.with_name(f".{path.name}.{os.getpid()}.{int.from_bytes(os.urandom(4))}.fedctl")
+    unborn.unlink(missing_ok=True)  # never written into: it may be somebody's
     try:
-        with new_file(unborn) as file:
-            with contextlib.suppress(OSError):  # a file system without locks: there nobody sweeps either
-                _hold(file.fileno())
+        with _held_file(unborn) as file:
             yield file
-        unborn.replace(path)
+            file.flush()
+            os.fsync(file.fileno())
+            unborn.replace(path)  # before it is let go of
     except BaseException:
         unborn.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def _held_file(path: Path) -> BinaryIO:
+    """Return a new file that is held; before it was, somebody may have taken it for a dead one's and removed it."""
+    while True:
+        file = open(path, "xb", opener=_owners_alone)  # noqa: SIM115  the caller's to close
+        try:
+            _hold(file.fileno())
+            if os.path.samestat(os.fstat(file.fileno()), path.lstat()):
+                return file
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        except OSError:  # a file system without locks: there nobody sweeps either
+            return file
+        file.close()
+        path.unlink(missing_ok=True)
 
 
 def _owners_alone(path: str, flags: int) -> int:
@@ -113,24 +130,13 @@ def _owners_alone(path: str, flags: int) -> int:
 # -- what the dead left ----------------------------------------------------------------------------------------------
 
 
-def _stillborn(path: Path) -> Iterator[Path]:
-    """Yield what was to take the place of `path`, by processes that are no more.
-
-    A living one has opened its file a moment before it holds it; elsewhere its number may be another's.
-    """
-    name = re.compile(rf"\.{re.escape(path.name)}\.([0-9]+)\.fedctl")
+def _unborn(path: Path) -> list[Path]:
+    """Return what was to take the place of `path`."""
+    name = re.compile(rf"\.{re.escape(path.name)}(\.[0-9]+)+\.fedctl")
     try:
-        there = list(path.parent.iterdir())
+        return [one for one in path.parent.iterdir() if name.fullmatch(one.name)]
     except OSError:  # one may write into a folder that one cannot look into
-        return
-    for one in there:
-        if found := name.fullmatch(one.name):
-            try:
-                os.kill(int(found[1]), 0)
-            except ProcessLookupError:
-                yield one
-            except (OverflowError, PermissionError):
-                continue
+        return []
 
 
 def _hold(descriptor: int) -> None:

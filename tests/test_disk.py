@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 import stat
-import subprocess
+import threading
 
 import pytest
 
@@ -116,6 +116,9 @@ def test_into_a_pipe_is_written_straight_and_a_link_stays_one(tmp_path):
     assert stat.S_ISFIFO(pipe.stat().st_mode)
     assert (link.is_symlink(), (tmp_path / "file").read_bytes()) == (True, b"all of it")
     assert names(tmp_path) == ["file", "link", "pipe"]
+    with disk.new_content(pipe, unborn=tmp_path / "unborn") as file:  # a place of our own is to be a file
+        file.write(b"all of it")
+    assert pipe.read_bytes() == b"all of it"
 
 
 def test_what_is_being_written_is_not_dead_and_has_a_name_of_ours(tmp_path):
@@ -128,18 +131,35 @@ def test_what_is_being_written_is_not_dead_and_has_a_name_of_ours(tmp_path):
 
 
 def test_what_killed_processes_left_is_cleared_away_by_the_next_and_nothing_else(tmp_path):
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    living, other = f".a.{os.getppid()}.fedctl", f".b.{ended.pid}.fedctl"
-    for name in (f".a.{ended.pid}.fedctl", living, other, ".a.x.fedctl", f".aa.{ended.pid}.fedctl"):
+    for name in (".a.17.fedctl", ".a.17.4.fedctl", ".b.17.4.fedctl", ".a.x.fedctl", ".aa.17.4.fedctl"):
         (tmp_path / name).touch()
-    held = (tmp_path / f".a.{ended.pid}0.fedctl").open("wb")  # of a process elsewhere, on a folder that both see
+    held = (tmp_path / ".a.18.4.fedctl").open("wb")
     with held:
         fcntl.flock(held, fcntl.LOCK_SH)
         with disk.new_content(tmp_path / "a") as file:
             file.write(b"new")
-    left = ["a", living, other, ".a.x.fedctl", f".aa.{ended.pid}.fedctl", f".a.{ended.pid}0.fedctl"]
-    assert names(tmp_path) == sorted(left)
+    assert names(tmp_path) == sorted(["a", ".a.18.4.fedctl", ".b.17.4.fedctl", ".a.x.fedctl", ".aa.17.4.fedctl"])
+
+
+def test_what_is_taken_for_a_dead_one_s_before_it_is_held_is_made_anew(tmp_path):
+    over = threading.Event()
+
+    def sweep():
+        while not over.is_set():
+            for path in disk.dead(tmp_path.glob(".a.*.fedctl"), stat.S_ISREG):
+                path.unlink(missing_ok=True)
+
+    sweeper = threading.Thread(target=sweep)
+    sweeper.start()
+    try:
+        for number in range(200):
+            with disk.new_content(tmp_path / "a") as file:
+                file.write(b"%d" % number)
+    finally:
+        over.set()
+        sweeper.join()
+    assert (tmp_path / "a").read_bytes() == b"199"
+    assert names(tmp_path) == ["a"]
 
 
 @pytest.mark.parametrize("number", [errno.EBADF, errno.ENOSYS, errno.EACCES, errno.ENOLCK])

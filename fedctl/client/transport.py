@@ -183,6 +183,7 @@ class WebSocketTransport:
         from websockets.sync.client import ClientConnection  # noqa: PLC0415  likewise
 
         self._below = socket.socket(fileno=socket.dup(connected.fileno()))
+        self._below.settimeout(None)  # a program's default would make the library's not wait: they share that
         if self._too_late:
             self._hang_up()
         return ClientConnection(connected, *arguments, **options)
@@ -215,7 +216,8 @@ class WebSocketTransport:
         timer = None if seconds is None else Timer(seconds, self._give_up)
         if timer is not None:
             timer.daemon = True
-            timer.start()
+            with contextlib.suppress(RuntimeError):  # at an interpreter's end, where no thread can begin any more
+                timer.start()
         try:
             yield
         finally:
@@ -250,9 +252,11 @@ class WebSocketTransport:
 
     def close(self) -> None:
         """Close the connection, with a short handshake."""
-        with self._at_most(_GOODBYE_S + _HANG_UP_AFTER_S):
-            self._connection.close()
-        self._let_go()
+        try:
+            with self._at_most(_GOODBYE_S + _HANG_UP_AFTER_S):
+                self._connection.close()
+        finally:
+            self._let_go()
 
 
 def quiet_logger() -> Any:

@@ -94,12 +94,11 @@ class Place(NamedTuple):
 
 
 class _Present(NamedTuple):
-    """What is carried over from the store that goes; `knows`: it could be asked what was erased."""
+    """What is carried over from the store that goes."""
 
     tokens: list[Row]
     erased: list[ledger.Entry]
     notes: list[str]
-    knows: bool = False
 
 
 def check_place(place: Place, *, only_looks: bool = False) -> None:
@@ -326,8 +325,8 @@ def _present(source: Source, place: Place) -> _Present:
         try:
             if store.database.pragma("application_id") != APPLICATION_ID:
                 raise Corrupt("it is empty, or no store of fedctl")
-            knows = store.database.pragma("user_version") >= _WITH_ERASURES
-            return _Present(store.tokens.rows(), store.erasures.entries() if knows else [], [], knows=knows)
+            erased = store.erasures.entries() if store.database.pragma("user_version") >= _WITH_ERASURES else []
+            return _Present(store.tokens.rows(), erased, [])
         finally:
             store.close()
     except FedctlError as error:
@@ -346,12 +345,18 @@ def _unknown(why: str) -> str:
 
 
 def _ledgers(place: Place, present: _Present) -> list[ledger.Entry]:
-    """Return what the ledgers say; `Corrupt` where one is damaged and the store cannot say it in its stead."""
+    """Return what the ledgers say; `Corrupt` where one is damaged and the store cannot say it in its stead.
+
+    It can when it knows each whole line, and at least as much more as there are damaged ones: one that was made anew
+    since knows nothing.
+    """
     entries = []
+    known = {(one.kind, one.digest) for one in present.erased}
     for home in dict.fromkeys([place.home, place.into]):
         path = home / ledger.FILE_NAME
         found, damaged = ledger.Ledger(path).look()
-        if damaged and not present.knows:
+        whole = {(one.kind, one.digest) for one in found}
+        if damaged and not (whole <= known and len(known - whole) >= len(damaged)):
             raise Corrupt(
                 f"{ledger.told(damaged)} damaged in the ledger of erasures {path}, and there is no store that knows of "
                 "them: what was erased might come back",
@@ -362,12 +367,15 @@ def _ledgers(place: Place, present: _Present) -> list[ledger.Entry]:
 
 
 def _keep_ledger(place: Place, exchange: swap.Exchange, entries: list[ledger.Entry]) -> None:
-    """Have the home's ledger name all that anybody here knows of; it only ever grows."""
+    """Have the home's ledger name all that anybody here knows of; what was damaged in it is known by now."""
     own = place.into / ledger.FILE_NAME
-    known = {(entry.kind, entry.digest) for entry in ledger.Ledger(own).read()}
+    found, damaged = ledger.Ledger(own).look()
+    known = {(entry.kind, entry.digest) for entry in found}
     missing = {(entry.kind, entry.digest): entry for entry in entries if (entry.kind, entry.digest) not in known}
-    target = own if own.exists() else exchange.beside / ledger.FILE_NAME
-    ledger.Ledger(target).add(missing.values())
+    if damaged:
+        ledger.Ledger(own).rewrite([*found, *missing.values()])
+    else:
+        ledger.Ledger(own if own.exists() else exchange.beside / ledger.FILE_NAME).add(missing.values())
 
 
 def _kept(source: Source, place: Place) -> list[str]:

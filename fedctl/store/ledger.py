@@ -81,11 +81,16 @@ class Ledger:
         """Take back entries whose erasure came to nothing; raises as `add`."""
         self._append(_line(_VOID, one) for one in entries)
 
+    def rewrite(self, entries: Iterable[Entry]) -> None:
+        """Put these in the place of all that is there, for who has the home alone; raises as `add`."""
+        with translated(self._path), disk.new_content(self._path) as file:
+            file.writelines(_line(one.kind.encode(), one) for one in entries)
+
     def _append(self, entries: Iterable[bytes]) -> None:
         lines = b"".join(entries)
         if not lines:
             return
-        with translated(self._path):
+        with translated(self._path), _as_a_file(self._path):
             made = not self._path.exists()
             descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
@@ -120,15 +125,11 @@ class Ledger:
         Raises:
             Corrupt: What is there is no file.
         """
-        with translated(self._path):
+        with translated(self._path), _as_a_file(self._path):
             try:
                 text = disk.read(self._path)
             except FileNotFoundError:
                 return [], []
-            except OSError as error:
-                if error.errno in (errno.EINVAL, errno.ELOOP, errno.ENXIO):
-                    raise no_file(self._path) from error
-                raise
         entries: dict[int, Entry] = {}
         voided: dict[tuple[int, bytes], int] = {}
         damaged = []
@@ -146,9 +147,16 @@ class Ledger:
         return held, damaged
 
 
-def no_file(path: Path) -> Corrupt:
-    """Return the error of a ledger in whose place there is something else."""
-    return Corrupt(f"{path} is no file, as the ledger of erasures is", hint="move it aside, and put the ledger back")
+@contextlib.contextmanager
+def _as_a_file(path: Path) -> Iterator[None]:
+    """Raise `Corrupt` where what is there is something else."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENXIO):
+            raise
+        hint = "move it aside, and put the ledger back"
+        raise Corrupt(f"{path} is no file, as the ledger of erasures is", hint=hint) from error
 
 
 def told(damaged: list[int]) -> str:
@@ -160,8 +168,8 @@ def told(damaged: list[int]) -> str:
 
 
 def _is_torn(line: bytes) -> bool:
-    # Where lines had no sum, one sign was enough.
-    return line.endswith(_TORN) or (line.endswith(_TORN[:1]) and line.count(b" ") < 3)  # noqa: PLR2004
+    # Where lines had no sum, one sign was enough. An empty line is nobody's: what a line that was taken out may leave.
+    return not line or line.endswith(_TORN) or (line.endswith(_TORN[:1]) and line.count(b" ") < 3)  # noqa: PLR2004
 
 
 def _line(kind: bytes, entry: Entry) -> bytes:

@@ -16,15 +16,15 @@ MAGIC = b"SQLite format 3\0"
 
 
 def begins_as_one(path: str) -> bool:
-    """Return whether the file begins as every database does (20 µs)."""
+    """Return whether the file begins as every database does (20 µs). Of what cannot be looked at nothing is said."""
     try:
         file = apsw.VFSFile("", path, [apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READONLY, 0])
         try:
             return file.xRead(len(MAGIC), 0) == MAGIC
         finally:
             file.xClose()
-    except apsw.Error:  # it was cut, or the disk does not give it
-        return False
+    except apsw.Error as error:
+        return bool(getattr(error, "extendedresult", 0) != apsw.SQLITE_IOERR_SHORT_READ)
 
 
 class RawPages:

@@ -25,7 +25,7 @@ MS = 1_000_000
 SLACK_NS = 20 * MS
 """Leases go by wall time, in whole milliseconds, and the notes by the monotonic clock."""
 NEVER = 1 << 62
-MOST_STEPS = 300_000
+MOST_STEPS = 3_000_000
 MAX_RETRIES = 3
 ANY = "?"
 """In a model's answer: whatever was answered is right."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from fedctl.errors import Denied, DiskFull, FedctlError, NotFound, Unavailable, UsageError
+from fedctl.errors import Corrupt, Denied, DiskFull, FedctlError, NotFound, Unavailable, UsageError
 from fedctl.messages import agent as a
 from fedctl.messages import memory as m
 from fedctl.messages import pool as p
@@ -548,8 +548,18 @@ def test_lines_of_a_ledger_without_a_sum_hold_and_those_written_twice_are_one(tm
     path, one = tmp_path / FILE_NAME, Entry("episode", b"1" * 32, 5)
     old = b"episode 5 %s\n" % (b"1" * 32).hex().encode()
     path.write_bytes(old + old + b"void 6 %s\n" % (b"2" * 32).hex().encode())
+    path.write_bytes(path.read_bytes() + b"\n")  # what somebody leaves who takes a line out
     Ledger(path).add([one])
     assert Ledger(path).look() == ([one] * 3, [])
+
+
+@pytest.mark.parametrize("put", [os.mkfifo, os.mkdir, lambda path: path.symlink_to(path)], ids=["pipe", "dir", "loop"])
+def test_what_is_no_file_in_the_ledger_s_place_is_said_to_be_none(tmp_path, put):
+    put(tmp_path / FILE_NAME)
+    ledger = Ledger(tmp_path / FILE_NAME)
+    for act in (ledger.look, lambda: ledger.add([Entry("episode", b"1" * 32, 5)])):
+        with pytest.raises(Corrupt, match="is no file"):
+            act()
 
 
 def test_what_is_wrong_with_the_ledger_is_named_by_a_check(bench):

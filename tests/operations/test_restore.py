@@ -150,7 +150,8 @@ def test_a_damaged_ledger_lets_nothing_come_back_that_the_store_cannot_name_in_i
     whole = book.read_bytes()
     book.write_bytes(whole.replace(b" ", b"!", 1))
     assert restore().erased_again.episodes == 1
-    assert ledger.Ledger(book).look() == (erased, [1])  # and is there again, beside what is none
+    assert ledger.Ledger(book).look() == (erased, [])  # and it is whole again
+    assert restore().erased_again.episodes == 1
     book.write_bytes(whole[:20] + bytes([whole[20] ^ 1]) + whole[21:])
     store = bench.home / FILE_NAME
     store.write_bytes(b"no database" * 1000)
@@ -168,6 +169,25 @@ def test_a_damaged_ledger_lets_nothing_come_back_that_the_store_cannot_name_in_i
     assert content(bench.home) == before
     book.write_bytes(b"")
     assert act().episodes == 2
+
+
+def test_a_store_that_was_made_anew_does_not_speak_for_a_damaged_ledger(bench, saved, restore, make_bench):
+    book = bench.home / ledger.FILE_NAME
+    lines = [ledger.Entry("episode", ledger.episode_digest("default", one), bench.clock.now_ms())
+             for one in ("one", "two")]  # fmt: skip
+    ledger.Ledger(book).add(lines)
+    book.write_bytes(book.read_bytes().replace(b" ", b"!", 1))
+    bench.close()
+    for file in bench.home.glob(f"{FILE_NAME}*"):
+        file.unlink()
+    anew = make_bench(bench.home)
+    for known in ([], lines[1:]):  # nothing, then all that is whole: neither says what the other line said
+        with anew.store.write():
+            anew.store.erasures.note(known)
+        anew.close()
+        with pytest.raises(Corrupt, match="line 1 is damaged"):
+            restore()
+        anew = make_bench(bench.home)
 
 
 def test_a_token_revoked_after_the_backup_stays_revoked_also_one_that_the_backup_never_saw(

@@ -106,6 +106,34 @@ def test_a_hub_that_reads_nothing_is_not_waited_for_beyond_the_time(listen):
         transport.close()
 
 
+def test_a_default_timeout_of_the_program_s_own_sockets_breaks_no_large_send(listen):
+    taken = threading.Event()
+
+    def take_it_late(peer):
+        protocol = ServerProtocol()
+        protocol.receive_data(peer.recv(1 << 16))
+        protocol.send_response(protocol.accept(protocol.events_received()[0]))
+        peer.sendall(b"".join(protocol.data_to_send()))
+        peer.settimeout(20)
+        taken.wait(0.3)  # until the system's buffers are full
+        left = 12 * FRAME_MAX_BYTES
+        while left > 0:
+            left -= len(peer.recv(1 << 20))
+        taken.set()
+
+    port = listen(take_it_late)
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(30.0)
+    try:
+        transport = WebSocketTransport(f"ws://127.0.0.1:{port}", 5.0)
+        for _ in range(12):
+            transport.send(b" " * FRAME_MAX_BYTES, 20.0)
+        assert taken.wait(20)
+        transport.close()
+    finally:
+        socket.setdefaulttimeout(before)
+
+
 def test_plain_words_to_a_tls_port_are_no_hub(listen):
     port = listen(lambda peer: peer.close())
     with pytest.raises(Unavailable):

@@ -477,18 +477,19 @@ class Database:
         with self._errors, contextlib.suppress(apsw.BusyError, apsw.LockedError):
             pages, _ = self._connection.wal_checkpoint(mode=mode)
             if pages > WAL_RESTART_PAGES and not truncate:
-                self._restart_log()
+                # The longer the log has become meanwhile, the longer it waits for whoever holds on to it.
+                self._restart_log(min(pages // WAL_RESTART_PAGES, 10) * _RESTART_BUSY_MS)
 
-    def _restart_log(self) -> None:
+    def _restart_log(self, busy_ms: int) -> None:
         """Have the log begin anew: with writers that never pause it only grows, for each finds something left in it.
 
         They wait meanwhile, but only for what came since the passive checkpoint; readers that hold on to the log for
-        longer than a moment put it off to the next time.
+        longer than that put it off to the next time.
         """
         assert self._lock is not None
         self._lock.acquire()
         try:
-            self._connection.set_busy_timeout(_RESTART_BUSY_MS)
+            self._connection.set_busy_timeout(busy_ms)
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
         finally:
             self._connection.set_busy_timeout(BUSY_MS)

@@ -18,7 +18,7 @@ from fedctl.model import limits, shown
 from fedctl.model.episode import check_filter
 from fedctl.operations import index
 from fedctl.operations.job import Deadline, exclusive_job
-from fedctl.store.ledger import FILE_NAME, Entry, Ledger, digest_within, tenant_digest
+from fedctl.store.ledger import FILE_NAME, LINE_BYTES, Entry, Ledger, digest_within, tenant_digest
 from fedctl.store.room import LOG_LEAST_BYTES
 from fedctl.store.scrub import Scrubbed, scrub
 
@@ -44,8 +44,6 @@ _PAGES_A_ROW = 5
 _JOB_WAIT_MS = 500
 """A hub has few threads to wait with: whoever is refused asks again."""
 _BUDGET_MAX_MS = 10_000
-_LINE_BYTES = 96
-"""What an entry takes of the ledger, at most."""
 _NOT_WIPED = {
     Scrubbed.HELD: "somebody reads from the store's log: what was erased is in it until they end; "
     "the same command finishes it then, or a hub does",
@@ -344,7 +342,7 @@ def _ended(ctx: Context, emptied: Iterable[OpenErasure], deadline: Deadline) -> 
     try:
         filed = _filed(ctx.store, Ledger(ctx.home / FILE_NAME), lambda: deadline.over)
     except DiskFull:
-        notes.append(_LEDGER_FULL.format(shown.size(len(ctx.store.erasures.unfiled()) * _LINE_BYTES + LOG_LEAST_BYTES)))
+        notes.append(_LEDGER_FULL.format(shown.size(len(ctx.store.erasures.unfiled()) * LINE_BYTES + LOG_LEAST_BYTES)))
     copies = _copies_under_way(ctx)
     if copies:
         notes.append(_COPY_HELD.format(", ".join(map(str, copies))))
@@ -378,7 +376,7 @@ def _filed(store: Store, ledger: Ledger, over: Callable[[], bool]) -> bool:
     while entries := store.erasures.unfiled(after, ROWS_AT_ONCE if store.database.near_full else NOTED_AT_ONCE):
         if over():
             return False
-        if store.database.near_full and store.space()[0] < len(entries) * _LINE_BYTES + LOG_LEAST_BYTES:
+        if store.database.near_full and store.space()[0] < len(entries) * LINE_BYTES + LOG_LEAST_BYTES:
             raise DiskFull("the disk has too little room for the ledger", hint="free some space on it")
         ledger.add(entries)
         with store.write():

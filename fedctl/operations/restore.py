@@ -347,16 +347,16 @@ def _unknown(why: str) -> str:
 def _ledgers(place: Place, present: _Present) -> list[ledger.Entry]:
     """Return what the ledgers say; `Corrupt` where one is damaged and the store cannot say it in its stead.
 
-    It can when it knows each whole line, and at least as much more as there are damaged ones: one that was made anew
-    since knows nothing.
+    It can when it knows each whole line, and at least as much more as is lost: one that was made anew since knows
+    nothing.
     """
     entries = []
     known = {(one.kind, one.digest) for one in present.erased}
     for home in dict.fromkeys([place.home, place.into]):
         path = home / ledger.FILE_NAME
-        found, damaged = ledger.Ledger(path).look()
+        found, damaged, lost = ledger.Ledger(path).look()
         whole = {(one.kind, one.digest) for one in found}
-        if damaged and not (whole <= known and len(known - whole) >= len(damaged)):
+        if damaged and not (whole <= known and len(known - whole) >= lost):
             raise Corrupt(
                 f"{ledger.told(damaged)} damaged in the ledger of erasures {path}, and there is no store that knows of "
                 "them: what was erased might come back",
@@ -369,7 +369,7 @@ def _ledgers(place: Place, present: _Present) -> list[ledger.Entry]:
 def _keep_ledger(place: Place, exchange: swap.Exchange, entries: list[ledger.Entry]) -> None:
     """Have the home's ledger name all that anybody here knows of; what was damaged in it is known by now."""
     own = place.into / ledger.FILE_NAME
-    found, damaged = ledger.Ledger(own).look()
+    found, damaged, _ = ledger.Ledger(own).look()
     known = {(entry.kind, entry.digest) for entry in found}
     missing = {(entry.kind, entry.digest): entry for entry in entries if (entry.kind, entry.digest) not in known}
     if damaged:

@@ -164,7 +164,7 @@ def ledger_findings(ctx: Context) -> tuple[list[Entry], list[s.Finding]]:
     store, path, found = ctx.store.erasures, ctx.home / LEDGER_NAME, []
     known = {one.digest for one in store.entries()}
     try:
-        noted, damaged = Ledger(path).look()
+        noted, damaged, _ = Ledger(path).look()
     except FedctlError as error:
         fix = error.hint or f"look at {path}"
         return [], [s.Finding(check="erasures", severity="data", message=error.message, fix=fix)]

@@ -28,6 +28,8 @@ _VOID = b"void"
 _TORN = b"!!"
 """What a line ends with that was torn off: two, for one is a bit away from a digit of a sum."""
 _DIGEST_BYTES = 32
+LINE_BYTES = 96
+"""What an entry takes, at most."""
 
 
 class Entry(NamedTuple):
@@ -55,6 +57,17 @@ def digest_within(tenant: bytes, episode_id: str) -> bytes:
     import hashlib  # noqa: PLC0415  likewise
 
     return hashlib.sha256(b"episode\0" + tenant + episode_id.encode()).digest()
+
+
+class Look(NamedTuple):
+    """What a ledger says, and the numbers (from 1 on) of the lines that are damaged: nobody knows what they said.
+
+    `lost` is how many there were, by their length: where bytes became others, so did the ends of lines.
+    """
+
+    entries: list[Entry]
+    damaged: list[int]
+    lost: int
 
 
 class Ledger:
@@ -117,8 +130,8 @@ class Ledger:
         """Yield the entries in the order they were made, without those taken back; what is no line is passed over."""
         return iter(self.look()[0])
 
-    def look(self) -> tuple[list[Entry], list[int]]:
-        """Return the entries, and the numbers (from 1 on) of the lines that are damaged: nobody knows what they said.
+    def look(self) -> Look:
+        """Return what can be read, and what is damaged.
 
         What was torn off by a crash is no damage: it was never acknowledged.
 
@@ -129,10 +142,10 @@ class Ledger:
             try:
                 text = disk.read(self._path)
             except FileNotFoundError:
-                return [], []
+                return Look([], [], 0)
         entries: dict[int, Entry] = {}
         voided: dict[tuple[int, bytes], int] = {}
-        damaged = []
+        damaged, lost_bytes = [], 0
         for number, line in enumerate(text.split(b"\n")[:-1], start=1):  # an end that lacks its own was never acked
             found = _parsed(line)
             if found is not None:
@@ -143,8 +156,9 @@ class Ledger:
                     entries[number] = Entry(_KINDS[kind], digest, at_ms)
             elif not _is_torn(line):
                 damaged.append(number)
+                lost_bytes += len(line) + 1
         held = [one for number, one in entries.items() if number > voided.get((one.at_ms, one.digest), 0)]
-        return held, damaged
+        return Look(held, damaged, max(1, round(lost_bytes / LINE_BYTES)) if damaged else 0)
 
 
 @contextlib.contextmanager

@@ -524,7 +524,7 @@ def test_a_line_that_was_torn_off_is_passed_over(tmp_path):
         (tmp_path / FILE_NAME).write_bytes(whole[:length])
         assert list(ledger.read()) == []
         ledger.add([two])
-        assert ledger.look() == ([two], [])  # not even where nothing but the line's end was torn off
+        assert ledger.look()[:2] == ([two], [])  # not even where nothing but the line's end was torn off
 
 
 def test_any_byte_of_the_ledger_that_was_turned_is_found_and_the_other_lines_hold(tmp_path):
@@ -534,11 +534,12 @@ def test_any_byte_of_the_ledger_that_was_turned_is_found_and_the_other_lines_hol
     Ledger(path).void([two])
     Ledger(path).add([three])
     whole = path.read_bytes()
-    assert Ledger(path).look() == ([one, three], [])
+    assert Ledger(path).look()[:2] == ([one, three], [])
     for place in range(len(whole)):
         for bit in range(8):
             path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
-            entries, damaged = Ledger(path).look()
+            entries, damaged, lost = Ledger(path).look()
+            assert bool(damaged) <= lost <= 2 * len(damaged)  # two where it was what ends one of them
             assert damaged or place == len(whole) - 1  # a last line without its end was never acknowledged
             assert set(entries) <= {one, two, three}
             assert len(entries) >= 1
@@ -550,7 +551,7 @@ def test_lines_of_a_ledger_without_a_sum_hold_and_those_written_twice_are_one(tm
     path.write_bytes(old + old + b"void 6 %s\n" % (b"2" * 32).hex().encode())
     path.write_bytes(path.read_bytes() + b"\n")  # what somebody leaves who takes a line out
     Ledger(path).add([one])
-    assert Ledger(path).look() == ([one] * 3, [])
+    assert Ledger(path).look()[:2] == ([one] * 3, [])
 
 
 @pytest.mark.parametrize("put", [os.mkfifo, os.mkdir, lambda path: path.symlink_to(path)], ids=["pipe", "dir", "loop"])

@@ -150,7 +150,7 @@ def test_a_damaged_ledger_lets_nothing_come_back_that_the_store_cannot_name_in_i
     whole = book.read_bytes()
     book.write_bytes(whole.replace(b" ", b"!", 1))
     assert restore().erased_again.episodes == 1
-    assert ledger.Ledger(book).look() == (erased, [])  # and it is whole again
+    assert ledger.Ledger(book).look()[:2] == (erased, [])  # and it is whole again
     assert restore().erased_again.episodes == 1
     book.write_bytes(whole[:20] + bytes([whole[20] ^ 1]) + whole[21:])
     store = bench.home / FILE_NAME

@@ -272,7 +272,7 @@ SPECIAL = [("empty", empty), ("a folder", folder), ("a FIFO", fifo), ("a socket"
 LEDGER = [
     ("a bit flipped", lambda path: flip_bit(path, len("tenant 1"))), ("another bit flipped", lambda p: flip_bit(p, 30)),
     ("a line twice", lambda path: path.write_bytes(path.read_bytes() * 2)), ("torn", cut(-5)), ("cut", half),
-    ("with a line of another home", stranger), ("deleted", remove), ("noise", garbage),
+    ("with a line of another home", stranger), ("deleted", remove), ("noise", noise_over),
     ("empty", empty),
 ]  # fmt: skip
 KINDS = {

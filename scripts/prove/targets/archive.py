@@ -1,8 +1,8 @@
 """A backup file of which nothing is known. A target of `fuzz`.
 
-It holds what was put into it, or it is refused as `Corrupt`; nothing else, whoever signed it, within bounds of memory
-and time. The first byte chooses: the file as it is, or one that is made of the bytes and rightly signed. What is whole
-is so to the last byte: there is no other file that is taken for it.
+It holds what was put into it, or it is refused, as `Corrupt` or as sealed with another passphrase; nothing else,
+whoever signed it, within bounds of memory and time. The first byte chooses: the file as it is, or one that is made of
+the bytes and rightly signed. What is whole is so to the last byte: there is no other file that is taken for it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import msgspec
 import zstandard
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from fedctl.access.sealing import Opener, PassphraseSealer
+from fedctl.access.sealing import Opener, PassphraseSealer, WrongPassphraseError
 from fedctl.archive import format as f
 from fedctl.archive.reader import open_archive
 from fedctl.archive.writer import Writer
 from fedctl.errors import Corrupt, NotFound, UsageError
-from fedctl.model.backup import Contents, TenantContent
+from fedctl.model.backup import Contents, Sealing, TenantContent
 
 from .typist import scratch
 
@@ -60,7 +60,9 @@ KEY = _Key()
 
 
 def _whole(passphrase: bytes | None) -> bytes:
-    sealer: Any = None if passphrase is None else PassphraseSealer.new(passphrase, 16)
+    # Its salt is always the same: what one process begins with is whole to another.
+    sealing = Sealing(n=16, r=8, p=1, salt="5a" * 16)
+    sealer: Any = None if passphrase is None else PassphraseSealer(passphrase, sealing)
     path = FOLDER / "whole"
     with path.open("wb") as file:
         writer = Writer(file, backup_id="id-1", created_at="2026-01-01T00:00:00.000Z", version="1", signer=KEY,
@@ -118,7 +120,7 @@ def check(data: bytes) -> None:
     for passphrase in (PASSPHRASE, None):
         try:
             found = _read(path, passphrase)
-        except Corrupt as error:
+        except (Corrupt, WrongPassphraseError) as error:
             error.message.encode()
             continue
         assert kind or whole in WHOLE, "it was changed, and is taken for whole"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import io
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -36,6 +37,7 @@ OUTCOMES = frozenset({0, 3, 6, 8, 13, 14, 124})
 """Exit codes that may come with an answer and without an error."""
 DOCUMENTED = frozenset({*range(12), 13, 14, 15, 124, 130, 141, 143})
 """As the contract has them, and not as the classes of errors do."""
+MANUAL = re.compile(rb"fedctl[a-z-]*\([1-8]\)\n")
 _TENANTS_MAX = 300
 
 
@@ -166,8 +168,8 @@ def typed(argv: Sequence[str], environ: Mapping[str, str], stdin: bytes | None, 
 
 def _check_json(answer: Typed, form: str, told: str) -> None:
     try:
-        if answer.out.startswith((b"Usage: ", b"fedctl ")):
-            pass  # help, or the version
+        if answer.out.startswith((b"Usage: ", b"fedctl ")) or MANUAL.match(answer.out):
+            pass  # help, the version, or a page of the manual
         elif answer.out and form == "json":
             msgspec.json.decode(answer.out)
         elif answer.out:

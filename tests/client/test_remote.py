@@ -84,14 +84,18 @@ def test_a_server_that_says_nothing_times_out(listen):
     ended.set()
 
 
+def shake_hands(peer):
+    protocol = ServerProtocol()
+    protocol.receive_data(peer.recv(1 << 16))
+    protocol.send_response(protocol.accept(protocol.events_received()[0]))
+    peer.sendall(b"".join(protocol.data_to_send()))
+
+
 def test_a_hub_that_reads_nothing_is_not_waited_for_beyond_the_time(listen):
     over = threading.Event()
 
     def shake_hands_and_read_no_more(peer):
-        protocol = ServerProtocol()
-        protocol.receive_data(peer.recv(1 << 16))
-        protocol.send_response(protocol.accept(protocol.events_received()[0]))
-        peer.sendall(b"".join(protocol.data_to_send()))
+        shake_hands(peer)
         over.wait(20)
 
     transport = WebSocketTransport(f"ws://127.0.0.1:{listen(shake_hands_and_read_no_more)}", 5.0)
@@ -110,10 +114,7 @@ def test_a_default_timeout_of_the_program_s_own_sockets_breaks_no_large_send(lis
     taken = threading.Event()
 
     def take_it_late(peer):
-        protocol = ServerProtocol()
-        protocol.receive_data(peer.recv(1 << 16))
-        protocol.send_response(protocol.accept(protocol.events_received()[0]))
-        peer.sendall(b"".join(protocol.data_to_send()))
+        shake_hands(peer)
         peer.settimeout(20)
         taken.wait(0.3)  # until the system's buffers are full
         left = 12 * FRAME_MAX_BYTES

@@ -113,6 +113,7 @@ def test_a_dry_run_says_what_the_run_does(fedctl):
         (["verify", "latest"], 4),
         (["verify", "01a1fdb1-f7b9-7331-b621-d50713760574"], 4),
         (["verify", "/etc/hostname"], 13),
+        (["verify", "[" * 5000], 4),
         (["show", "latest"], 4),
         (["list", "/dev/null/absent"], 4),
         (["create", "/dev/null"], 2),

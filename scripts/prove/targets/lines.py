@@ -73,29 +73,26 @@ def check(data: bytes) -> None:
         _in_place(text, answer)
 
 
-def _in_place(text: bytes, answer: Typed, *, blank: bool = False) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Hold the number of answers to that of the lines; return those that went well, each with what was given."""
+def _in_place(text: bytes, answer: Typed) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Hold the number of answers to that of the lines that are not blank; return what went well, and what was given."""
     answers = answer.lines()
-    lines = text.removesuffix(b"\n").split(b"\n") if text else []
-    if not blank:
-        mark = b"\xef\xbb\xbf"
-        lines = [one for one in lines if one.removeprefix(mark).lstrip()]
+    lines = [one for one in text.removeprefix(b"\xef\xbb\xbf").split(b"\n") if one.strip()]
     if answer.code not in (0, 3):
         assert len(answers) <= len(lines), f"{answer} to {text!r}"
         return []
     assert len(answers) == len(lines), f"{len(answers)} answers to {len(lines)} lines: {answer} to {text!r}"
     assert (answer.code == 3) == any(not one["ok"] for one in answers), answer
     pairs = []
-    for place, (line, one) in enumerate(zip(lines, answers, strict=True)):
+    for line, one in zip(lines, answers, strict=True):
         assert one["ok"] or one["error"]["message"], one
         if one["ok"] and len(pairs) < CHECKED_MAX:
-            given = json.loads((line.removeprefix(b"\xef\xbb\xbf") if place == 0 else line).decode())
+            given = json.loads(line.decode())
             pairs.append((given, one))
     return pairs
 
 
 def _stored(tenant: str, text: bytes, answer: Typed) -> None:
-    for given, one in _in_place(text, answer, blank=True):
+    for given, one in _in_place(text, answer):
         if one["deleted"]:
             continue
         (kept,) = DESK.caller(tenant).call(GetEpisodes(ids=[one["id"]])).episodes

@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 UP_BYTES = (0, 1, 5, 64, 200, 400, 517, 600, 700, 900, 1200)
 DOWN_BYTES = (0, 1, 5, 64, 200, 700, 1200, 1400, 1600, 2000)
 CONNECT_S = 3.0
-LATE_S = 10.0
-GOOD_S = 30.0
+LATE_S = 1.5
 HANGS_S = 10.0
 LET_GO_S = 12.0
 """Within what a hub has let go of who said nothing more: 5 s for a handshake, and its time to say goodbye."""
@@ -68,9 +67,9 @@ def _handshakes(place: Place, proxy: Proxy, authority: Any, figures: common.Figu
     url, token, trust = proxy.url.replace("ws:", "wss:"), place.token(), Trust(ca=authority)
     before = vitals.look(place.hub.process.pid).sockets
 
-    def store(within_s: float = CONNECT_S) -> None:
+    def store() -> None:
         """Do what a client does."""
-        caller = RemoteCaller(url, token=token, trust=trust, timeout_ms=round(within_s * 1000))
+        caller = RemoteCaller(url, token=token, trust=trust, timeout_ms=round(CONNECT_S * 1000))
         try:
             caller.call(StoreEpisodes(episodes=[EpisodeDraft(id=new_id(), task="over TLS")]))
         finally:
@@ -99,7 +98,7 @@ def _handshakes(place: Place, proxy: Proxy, authority: Any, figures: common.Figu
             said.setdefault(what, []).append(_outcome(way))
             slowest = max(slowest, _took_s)
         proxy.fate = lambda _number: PLAIN
-        good += _outcome(lambda: store(GOOD_S)) == "good"
+        good += _outcome(store) == "good"
     for what, outcomes in said.items():
         wanted = {"good"} if "pieces" in what else {"good", "unavailable", "timeout"}
         counted = ", ".join(f"{outcomes.count(one)} {one}" for one in sorted(set(outcomes)))

@@ -18,6 +18,7 @@ from fedctl.hub.waiting import Waiting
 from fedctl.messages.agent import AgentAnswer, RegisterAgent, ReportAgent
 from fedctl.messages.hub import Subscribe
 from fedctl.messages.pool import ClaimAnswer, ReleaseItems
+from fedctl.messages.tenant import EraseTenant, SetTenant
 from fedctl.model.pool import Lease
 from fedctl.model.principal import Principal
 from fedctl.model.time import to_rfc3339
@@ -204,6 +205,8 @@ class Desk:
         entering: tuple[str, str] | None = None
 
         def done(job: Job) -> None:
+            if isinstance(job.request, SetTenant | EraseTenant):  # holds for whoever asks once this is answered
+                self._rates.reload()
             self._answer(peer, call.call_id, job)
             if entering is not None:
                 self._entering.discard(entering)

@@ -190,6 +190,19 @@ def test_a_store_that_was_made_anew_does_not_speak_for_a_damaged_ledger(bench, s
         anew = make_bench(bench.home)
 
 
+def test_a_ledger_under_more_noise_than_it_had_is_refused_until_that_is_taken_out(bench, saved, restore):
+    book = bench.home / ledger.FILE_NAME
+    lines = [ledger.Entry("episode", ledger.episode_digest("default", "one"), bench.clock.now_ms())]
+    with bench.store.write():
+        bench.store.erasures.note(lines)
+    book.write_bytes(bytes(range(256)) * 12)  # nobody knows how many lines that was, so the store may lack some
+    with pytest.raises(Corrupt, match="damaged in the ledger"):
+        restore()
+    book.write_bytes(b"")
+    assert restore().erased_again.episodes == 1
+    assert ledger.Ledger(book).look()[:2] == (lines, [])
+
+
 def test_a_token_revoked_after_the_backup_stays_revoked_also_one_that_the_backup_never_saw(
     bench, restore, make_bench, tmp_path
 ):
